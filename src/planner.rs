@@ -181,15 +181,14 @@ fn leads_within<'c>(
 
 /// The 404 for a model that nobody knows.
 pub fn unknown_model(model: &str) -> Fault {
-    Fault::new(
-        FaultKind::NotFound,
-        format!(
-            "the model `{}` does not exist here: use an alias or `provider/model`; GET /v1/models lists them",
-            shown(model)
-        ),
-    )
-    .code("model_not_found")
-    .at("model")
+    let model = shown(model);
+    let way = if model.contains('/') {
+        "use an alias or `provider/model`".to_owned()
+    } else {
+        format!("use an alias, or name its provider, too (`provider/{model}`)")
+    };
+    let message = format!("the model `{model}` does not exist here: {way}; GET /v1/models lists them");
+    Fault::new(FaultKind::NotFound, message).code("model_not_found").at("model")
 }
 
 /// A client's model name as an error may repeat it: visible ASCII only, at most 64 characters.

@@ -38,6 +38,9 @@ const FLOORS: [&[&str]; 10] = [
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 7] = ["utils", "util", "helpers", "manager", "common", "core", "types"];
 
+/// What the log writes into every line by itself: a reader of JSON hears the last of two.
+const OF_EVERY_LINE: [&str; 4] = ["timestamp", "level", "target", "message"];
+
 const LONGEST_FILE: usize = 700;
 const LONGEST_FUNCTION: usize = 100;
 
@@ -125,6 +128,27 @@ fn every_module_of_the_library_is_a_known_room() {
 fn every_file_says_first_what_it_is_for() {
     let silent: Vec<_> = everywhere().filter(|s| !s.text.starts_with("//! ")).map(|s| s.path).collect();
     assert!(silent.is_empty(), "files that do not open with `//! `: {silent:#?}");
+}
+
+#[test]
+fn no_line_of_the_log_has_two_fields_of_one_name() {
+    let mut faults = String::new();
+    for source in sources("src") {
+        for level in ["error", "warn", "info", "debug", "trace"] {
+            let event = format!("tracing::{level}!(");
+            for (at, found) in source.code.match_indices(&event) {
+                let line = source.code[..at].lines().count();
+                for name in fields(&source.code[at + found.len()..]).filter(|n| OF_EVERY_LINE.contains(n)) {
+                    let path = source.path.display();
+                    let _ = writeln!(faults, "{path}:{line}: `{name}` is written by the log itself");
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{faults}");
+    let fields: Vec<_> =
+        fields("%target, a = f(b, message), ?level, request.id, ,    ); target = 1").collect();
+    assert_eq!(fields, ["target", "a", "level", "", "", ""]);
 }
 
 #[test]
@@ -356,6 +380,35 @@ fn closing(code: &str) -> Option<usize> {
 
 fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
+}
+
+/// Names of the fields of an event, of which `code` is what stands behind the opening bracket.
+fn fields(code: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let ends = code.char_indices().find_map(|(at, c)| {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' if depth == 0 => return Some(at),
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        None
+    });
+    let mut depth = 0_usize;
+    let parts = code[..ends.unwrap_or(code.len())].split(move |c| {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    parts.map(|part| {
+        let part = part.trim().trim_start_matches(['%', '?']);
+        let (name, rest) = part.split_at(part.find(|c| !is_name(c)).unwrap_or(part.len()));
+        let rest = rest.trim_start();
+        if rest.is_empty() || rest.starts_with('=') { name } else { "" }
+    })
 }
 
 /// The code with comments, texts and character literals blanked; line breaks stay where they are.

@@ -17,6 +17,9 @@ use subtle::ConstantTimeEq;
 
 use super::Admin;
 
+/// Before the token; schemes have no case (RFC 9110, 11.1).
+const BEARER: &[u8] = b"Bearer ";
+
 const NO_TOKEN: &str = "authorization required: send `Authorization: Bearer <admin.token>`\n";
 const NOT_LOCAL: &str = "without `admin.token` this listener answers programs on this machine only, at its address or \
                          `localhost`, and no web pages: set `admin.token` and send `Authorization: Bearer …`\n";
@@ -43,7 +46,12 @@ pub(super) async fn admit(
 
 fn bears(headers: &HeaderMap, token: &SecretString) -> bool {
     let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    let Some(given) = given.and_then(|value| value.strip_prefix(b"Bearer ")) else { return false };
+    let Some((scheme, given)) = given.and_then(|value| value.split_at_checked(BEARER.len())) else {
+        return false;
+    };
+    if !scheme.eq_ignore_ascii_case(BEARER) {
+        return false;
+    }
     // Hashes of equal length are compared, so that neither content nor length of the token leaks by timing.
     let (given, token) = (blake3::hash(given), blake3::hash(token.expose_secret().as_bytes()));
     given.as_bytes().ct_eq(token.as_bytes()).into()
@@ -73,6 +81,27 @@ fn is_local(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_scheme_of_a_token_has_no_case() {
+        let token = SecretString::from("0123456789abcdef");
+        for (good, shown) in [
+            (true, "Bearer 0123456789abcdef"),
+            (true, "bearer 0123456789abcdef"),
+            (true, "BEARER 0123456789abcdef"),
+            (false, "Bearer 0123456789abcdeF"),
+            (false, "Bearer "),
+            (false, "Bearer"),
+            (false, "Basic  0123456789abcdef"),
+            (false, "0123456789abcdef"),
+            (false, ""),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, shown.parse().unwrap());
+            assert_eq!(bears(&headers, &token), good, "{shown}");
+        }
+        assert!(!bears(&HeaderMap::new(), &token));
+    }
 
     #[test]
     fn pages_of_others_are_told_from_programs() {

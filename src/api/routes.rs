@@ -118,6 +118,8 @@ const ESTIMATE: &str = "/v1/estimate";
 
 /// Lists of models, and places of single ones.
 const MODELS: &str = "/v1/models";
+/// Where others look for what the admin listener tells.
+const OF_ADMIN: [&str; 6] = ["/livez", "/readyz", "/metrics", "/health", "/healthz", "/ready"];
 const GOOGLES_MODELS: &str = "/v1beta/models";
 
 /// A door and the place where it stands.
@@ -236,12 +238,27 @@ fn known(head: &Parts) -> Result<Route, Refusal> {
     known.dedup();
     known.extend(KEPT.iter().map(|(path, ..)| *path));
     known.extend([REALTIME, LIVE, passthrough::PATH, MODELS, GOOGLES_MODELS, ESTIMATE]);
-    let message = format!("no such endpoint; this gateway serves {}", known.join(", "));
+    let (meant, slip) = slip(path);
+    let message = format!("no such endpoint{slip}; this gateway serves {}", known.join(", "));
     Err(Refusal {
         fault: Box::new(Fault::new(FaultKind::NotFound, message).code("unknown_url")),
         allow: None,
-        door: nearest(path),
+        door: nearest(meant),
     })
+}
+
+/// The path that was probably meant by an unknown one, and what to say of it.
+fn slip(path: &str) -> (&str, &'static str) {
+    if let Some(meant) = path.strip_prefix("/v1").filter(|rest| rest.starts_with("/v1")) {
+        return (meant, " (the client's base URL has a `/v1` too many)");
+    }
+    if let Some(meant) = path.strip_suffix('/').filter(|meant| meant.len() > "/v1".len()) {
+        return (meant, " (paths have no `/` at their end)");
+    }
+    if OF_ADMIN.contains(&path) || path.starts_with("/admin/") {
+        return (path, " (health, metrics and the admin API are at `admin.listen`)");
+    }
+    (path, "")
 }
 
 /// The door of a path that names its model and a known method.
@@ -294,7 +311,7 @@ fn nearest(path: &str) -> &'static dyn Door {
     if path.starts_with("/v1beta/") {
         return &GeminiDoor(Form::Whole);
     }
-    DOORS.iter().find(|(known, _)| below(known)).map_or(&OpenAiChat, |(_, door)| *door)
+    DOORS.iter().find(|(known, _)| *known == path || below(known)).map_or(&OpenAiChat, |(_, door)| *door)
 }
 
 /// Undoes percent-encoding (`openai%2Fgpt-4o`); what is not valid stays as it is.
@@ -319,6 +336,7 @@ fn hex(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::providers::Dialect;
 
     fn found(method: &str, path: &str) -> Result<String, u16> {
         let (head, ()) = http::Request::builder().method(method).uri(path).body(()).unwrap().into_parts();
@@ -330,6 +348,26 @@ mod tests {
             Ok(Route::Response(_)) => Ok("kept".into()),
             Ok(Route::Estimate) => Ok("estimate".into()),
             Err(refusal) => Err(refusal.fault.client_status()),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_unknown_path_is_told_in_the_clients_dialect() {
+        for (path, told, dialect) in [
+            ("/v1/v1/messages", "base URL has a `/v1` too many", Dialect::Anthropic),
+            ("/v1/v1beta/models/a:generateContent", "base URL has a `/v1` too many", Dialect::Gemini),
+            ("/v1/messages/", "no `/` at their end", Dialect::Anthropic),
+            ("/v1/chat/completions/", "no `/` at their end", Dialect::OpenAi),
+            ("/livez", "at `admin.listen`", Dialect::OpenAi),
+            ("/admin/v1/status", "at `admin.listen`", Dialect::OpenAi),
+            ("/", "no such endpoint; this gateway serves", Dialect::OpenAi),
+            ("/v1/", "no such endpoint; this gateway serves", Dialect::OpenAi),
+            ("/v1/assistants", "no such endpoint; this gateway serves", Dialect::OpenAi),
+        ] {
+            let (head, ()) = http::Request::builder().method("POST").uri(path).body(()).unwrap().into_parts();
+            let Err(refusal) = find(&head) else { panic!("{path} is known") };
+            assert!(refusal.fault.message.contains(told), "{path}: {}", refusal.fault.message);
+            assert_eq!(refusal.door.dialect(), dialect, "{path}");
         }
     }
 

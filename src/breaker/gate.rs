@@ -344,16 +344,16 @@ impl Gate {
     #[cold]
     fn changed(&self, standing: Standing, look: &Look) {
         self.show(standing);
-        let (target, cause) = (&self.target, look.cause);
+        let (target, cause) = (&self.target, look.cause.map(Cause::as_str));
         if standing == Standing::Open {
             counter!("tollgate_breaker_openings_total", "provider" => target.provider.to_string())
                 .increment(1);
-            tracing::warn!(%target, ?cause, openings = look.openings, retry_in_ms = look.retry_in_ms,
+            tracing::warn!(upstream = %target, cause, openings = look.openings, retry_in_ms = look.retry_in_ms,
                 "breaker opened: the target is left alone for a while");
             let about = serde_json::json!({ "target": target.to_string(), "retry_in_ms": look.retry_in_ms });
             crate::telemetry::alarm("breaker_opened", about);
         } else {
-            tracing::info!(%target, "breaker closed: the target does well again");
+            tracing::info!(upstream = %target, "breaker closed: the target does well again");
         }
     }
 }

@@ -42,6 +42,18 @@ pub enum Cause {
     Probe,
 }
 
+impl Cause {
+    /// The word for logs; the same as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Consecutive => "consecutive",
+            Self::FailureRate => "failure_rate",
+            Self::Slow => "slow",
+            Self::Probe => "probe",
+        }
+    }
+}
+
 /// Whether a breaker lets attempts through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -104,13 +104,15 @@ fn done(command: BudgetsCommand, config: Option<PathBuf>) -> Result<(), String> 
             let told = operator.ask(config, Method::GET, "/admin/v1/budgets", None)?;
             if operator.json {
                 print(&told);
-            } else {
-                told["budgets"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .for_each(|budget| println!("{}", line(budget)));
+                return Ok(());
             }
+            let budgets = told["budgets"].as_array().map_or(&[][..], Vec::as_slice);
+            if budgets.is_empty() {
+                println!(
+                    "no budget; write some under `budgets:`, or make one with `tollgate budgets create`"
+                );
+            }
+            budgets.iter().for_each(|budget| println!("{}", line(budget)));
         }
         BudgetsCommand::Show { name, operator } => {
             print(&operator.ask(config, Method::GET, &place(&name), None)?);

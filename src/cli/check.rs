@@ -20,8 +20,9 @@ pub(super) struct CheckArgs {
 pub(super) fn check(args: &CheckArgs, config: Option<PathBuf>) -> ExitCode {
     let opened = if args.without_secrets { House::open_without_secrets(config) } else { House::open(config) };
     let problems = match opened {
-        Ok(house) => match built_or_rehearsed(&house, args).inspect(|_| house.warnings().print()) {
+        Ok(house) => match built_or_rehearsed(&house, args) {
             Ok(built) => {
+                warnings(&house, &built).print();
                 if !args.without_secrets {
                     house.tellable().print();
                 }
@@ -57,6 +58,22 @@ pub(super) fn check(args: &CheckArgs, config: Option<PathBuf>) -> ExitCode {
     };
     problems.print();
     ExitCode::FAILURE
+}
+
+/// What is probably not meant.
+pub(super) fn warnings(house: &House, built: &Built) -> Diagnostics {
+    let mut all = house.warnings().clone();
+    if built.snapshot.catalogue.vendors().is_empty() {
+        all.0.push(nobody_answers(house));
+    }
+    all
+}
+
+/// Nothing is wrong with a configuration that is still empty, but who believes it is done should hear of it.
+fn nobody_answers(house: &House) -> Diagnostic {
+    let text = "no request can be answered: there are no providers";
+    let help = "add one: `providers: { sandbox: {} }` needs no account, `providers: { openai: {} }` takes its key from OPENAI_API_KEY";
+    Diagnostic { help: Some(help.into()), ..house.fault_at(&["providers"], text) }.warning()
 }
 
 fn built_or_rehearsed(house: &House, args: &CheckArgs) -> Result<Built, Diagnostics> {

@@ -40,7 +40,7 @@ pub(super) struct EstimateArgs {
     /// How many such requests there are.
     #[arg(long, default_value_t = 1)]
     requests: u64,
-    /// `batch`, `flex` or `priority`.
+    /// `batch`, `flex`, `priority` or `ultrafast`.
     #[arg(long)]
     tier: Option<String>,
     /// The cheapest must answer within so many milliseconds.

@@ -15,10 +15,14 @@ use crate::house::House;
 /// How long the gateway may take.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(40);
 
+/// The admin token, for who has no configuration of the gateway at hand.
+const TOKEN: &str = "TOLLGATE_ADMIN_TOKEN";
+
 /// Where the gateway is.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Operator {
-    /// The gateway's admin listener, `127.0.0.1:9090`. Else `admin.listen` of the configuration.
+    /// The gateway's admin listener, `127.0.0.1:9090`. Else `admin.listen` of the configuration. The token is its
+    /// `admin.token`, else that in TOLLGATE_ADMIN_TOKEN.
     #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_ADMIN")]
     admin: Option<String>,
     /// Print JSON.
@@ -32,7 +36,7 @@ impl Operator {
         self.admin.is_some()
     }
 
-    /// Asks the gateway, with the configuration's token.
+    /// Asks the gateway, with the token of the configuration, else of the environment.
     ///
     /// # Errors
     /// Why it does not answer, or its refusal.
@@ -54,7 +58,9 @@ impl Operator {
 
     fn gateway(&self, config: Option<PathBuf>) -> Result<(String, Option<SecretString>), String> {
         let house = House::open(config).map_err(|problems| problems.to_string())?;
-        let token = house.admin_token()?;
+        let elsewhere =
+            || std::env::var(TOKEN).ok().filter(|token| !token.is_empty()).map(SecretString::from);
+        let token = house.admin_token()?.or_else(elsewhere);
         let address = match &self.admin {
             Some(named) => named.trim_start_matches("http://").trim_end_matches('/').to_owned(),
             None => house.checked().config.admin.listen.to_string(),

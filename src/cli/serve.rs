@@ -88,6 +88,9 @@ fn run(mut house: House) -> Result<(), Failed> {
     let (errands, runner) = Errands::new();
     house.serve_plugins(services(&errands));
     let built = check::built(&house).map_err(Failed::Found)?;
+    for warning in check::warnings(&house, &built).0 {
+        tracing::warn!(warning = warning.headline(), help = warning.help, "probably not meant");
+    }
     let database = house.database()?;
     let (central, state) = (house.central()?, &house.checked().config.state);
     let keys = house.key_desk(database.clone(), central.as_ref())?;

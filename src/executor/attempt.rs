@@ -155,7 +155,7 @@ impl Executor {
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.iter_mut().for_each(|busy| busy.took(now.elapsed(), false, Instant::now()));
                 }
-                tracing::debug!(target = %target.name, fault = %fault, "attempt failed");
+                tracing::debug!(upstream = %target.name, fault = %fault, "attempt failed");
                 Err(fault)
             }
         }
@@ -344,7 +344,7 @@ impl Executor {
         let exchange = async {
             let held = self.authorise(place, target, &mut request).await?;
             secrets = if is_raw { borne(&request) } else { fetched(target, &request) };
-            let response = self.upstream.send(&place.origin, request, connect).await?;
+            let response = self.upstream.send(&place.origin, request, connect).await.map_err(by_provider)?;
             Ok::<_, Fault>((response, held))
         };
         let (response, held) = match &upload {
@@ -648,6 +648,14 @@ pub(super) fn refusal(status: u16, headers: &HeaderMap, body: &Bytes, target: &T
         return Fault::new(FaultKind::Malformed, text);
     }
     target.wire().fault(status, headers, body)
+}
+
+/// What the transport says of its connection: a client would take it for its own one to the gateway.
+pub(super) fn by_provider(mut fault: Fault) -> Fault {
+    if fault.kind == FaultKind::Unreachable {
+        fault.message = format!("no answer from the provider: {}", fault.message).into();
+    }
+    fault
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

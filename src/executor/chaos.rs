@@ -39,7 +39,7 @@ impl Exposed {
     /// What strikes an attempt at this target.
     pub(super) fn strike(&self, target: &Target, dice: &Dice, now: Instant) -> Option<Strike> {
         let experiment = self.strikes(&target.name, dice, now)?.clone();
-        tracing::debug!(target = %target.name, chaos = &*experiment.name, "chaos strikes");
+        tracing::debug!(upstream = %target.name, chaos = &*experiment.name, "chaos strikes");
         let sent = Arc::new(AtomicBool::new(experiment.settings.kind == ChaosKind::Cut));
         Some(Strike { experiment, sent })
     }

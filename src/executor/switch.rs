@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::time::timeout_at;
 
-use super::attempt::{MAX_ERROR_BODY, outbound, refusal};
+use super::attempt::{MAX_ERROR_BODY, by_provider, outbound, refusal};
 use super::due::Head;
 use super::grip::Grip;
 use super::secrecy::{Secrets, fetched};
@@ -42,7 +42,8 @@ impl Executor {
         let exchange = async {
             let held = self.authorise(place, target, &mut request).await?;
             let more = fetched(target, &request);
-            let switching = self.upstream.switch(&place.origin, request, connect, MAX_ERROR_BODY).await?;
+            let switching = self.upstream.switch(&place.origin, request, connect, MAX_ERROR_BODY).await;
+            let switching = switching.map_err(by_provider)?;
             Ok::<_, Fault>((switching, held, more))
         };
         let (switching, held, more) = timeout_at(head.at, exchange).await.map_err(|_| head.passed())??;

@@ -238,7 +238,7 @@ mod tests {
                 "t.yaml:10:10: error: `workers`: `0` is less than 1",
                 "t.yaml:13:27: error: `models.\"gpt 4.1\".targets[0]` lacks the field `to`",
                 "t.yaml:13:37: error: `models.\"gpt 4.1\".targets[0].weight`: expected a number, found the text `x`",
-                "t.yaml:15:14: error: `providers.a.keys`: expected a list, found other text",
+                "t.yaml:15:14: error: `providers.a.keys`: expected a list, found a text",
                 "t.yaml:15:33: error: `providers.a.h2c`: expected true or false, found the text `yes`",
             ]
         );
@@ -256,12 +256,36 @@ mod tests {
         let shown = |text: &str| read("t.yaml", text).into_config().unwrap_err().to_string();
         assert!(shown("limits: { Header-Timeout: 1s }").contains("did you mean `header_timeout`?"));
         assert!(shown("upstraem: {}").contains("did you mean `upstream`?"));
+        assert!(shown("providers: { openai: { api_key: env:K } }").contains("did you mean `keys`?"));
+        assert!(
+            shown("providers: { a: { api_base: 'https://a.example' } }").contains("did you mean `base_url`?")
+        );
+        assert!(shown("models: { a: { targets: [ { model: a/b } ] } }").contains("did you mean `to`?"));
+        assert!(shown("port: 8080").contains("did you mean `listen`?"));
+        assert!(shown("tls: { port: 1 }").contains("known fields: cert, key, min"));
         assert!(shown("tls: { xyzzy: 1 }").contains("known fields: cert, key, min"));
         assert!(shown("model_list: []").contains("`tollgate import litellm FILE`"));
         for text in ["models: { a: openai/gpt-4o }", "models: { a: [ openai/gpt-4o ] }"] {
             assert!(shown(text).contains("help: write `{ targets: [ provider/model ] }`"), "{}", shown(text));
         }
         assert!(shown("providers: { openai: sk-1 }").contains("help: write `{ keys: [ env:NAME ] }`"));
+    }
+
+    #[test]
+    fn one_thing_in_the_place_of_a_list_is_shown_as_a_list() {
+        for (text, help) in [
+            ("models: { a: { targets: openai/gpt-4o } }", "help: write `[ openai/gpt-4o ]`"),
+            ("cors: { origins: '*' }", "help: write `[ \"*\" ]`"),
+            ("cors: { origins: 'https://a.example:8443' }", "help: write `[ https://a.example:8443 ]`"),
+            ("providers: { openai: { keys: env:OPENAI_API_KEY } }", "help: write `[ env:OPENAI_API_KEY ]`"),
+            ("providers: { openai: { keys: sk-123456789 } }", "help: write `[ … ]`"),
+        ] {
+            let shown = read("t.yaml", text).into_config().unwrap_err().to_string();
+            assert!(shown.contains(help), "{shown}");
+            assert!(!shown.contains("sk-123456789"), "{shown}");
+        }
+        let shown = read("t.yaml", "models: { a: { targets: } }").into_config().unwrap_err().to_string();
+        assert!(!shown.contains("help"), "{shown}");
     }
 
     #[test]

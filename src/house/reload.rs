@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::desk::{Desk, Ordered};
-use super::diagnostic::Diagnostics;
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::plugins::{PluginBench, configured};
 use super::secrets::Secrets;
 use super::sources::{PolicySource, Sources, directory};
@@ -72,11 +72,13 @@ impl House {
             move |sources: &Sources| are_compiled(&bench.after(&live.snapshot.load().plugins), sources);
         let accept = while_compiling(first, compiled, take);
         let report = move |problems: Diagnostics| {
-            let errors: Vec<_> = problems.0.iter().map(super::Diagnostic::headline).collect();
-            for error in &errors {
-                tracing::error!(error, "reload refused; the last good snapshot goes on");
+            // Warnings come along, and are no reason.
+            let errors = || problems.0.iter().filter(|problem| problem.severity == Severity::Error);
+            for error in errors() {
+                let (error, help) = (error.headline(), error.help.as_deref());
+                tracing::error!(error, help, "reload refused; the last good snapshot goes on");
             }
-            told.failed(SystemClock.unix_ms(), errors);
+            told.failed(SystemClock.unix_ms(), errors().map(Diagnostic::headline).collect());
         };
         let watch =
             Watch::start(&sources, accept, report).map_err(|error| format!("file watcher: {error}"))?;

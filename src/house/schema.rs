@@ -31,7 +31,7 @@ pub fn reference_markdown() -> String {
          | period | a duration: `20s`, `800ms`, `5m`, `1h 30m` |\n\
          | size | a number of bytes: `65536`, `64KiB`, `20MiB`, `1GB` |\n\
          | percent | a share: `5%`, `0.5%`; a plain `5` is 5 % too |\n\
-         | secret | a reference to a secret, never the secret itself: `env:NAME`, or `file:PATH` (relative to the configuration, watched) |\n\
+         | secret | a reference to a secret, never the secret itself: `env:NAME`, `file:PATH` (relative to the configuration, watched), or [a store](secrets.md) |\n\
          | date | a day or a moment: `2026-11-01` (its beginning, UTC), `2026-11-01T12:00:00Z` |\n\
          | rate | so many in a period: `60/min`, `1000/day`, `100 per hour`, `10/s`; `60/min burst 10` lets only 10 come at once |\n\
          | address | an IP address and a port: `127.0.0.1:8080`, `[::]:8080` |\n\n",

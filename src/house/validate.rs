@@ -28,8 +28,26 @@ pub(super) fn did_you_mean<'w>(word: &str, known: impl IntoIterator<Item = &'w s
     (nearest.0 <= allowed).then_some(nearest.1)
 }
 
+/// The field that says what another program's field of this name says.
+fn otherwise_called<'w>(word: &str, mut known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    let (_, ours) = CALLED.iter().find(|(theirs, _)| *theirs == word)?;
+    known.find(|known| known == ours)
+}
+
 /// Sections of LiteLLM's configuration.
 const OF_LITELLM: [&str; 4] = ["model_list", "litellm_settings", "router_settings", "general_settings"];
+
+/// What others call it: fields of theirs, and ours that say the same.
+const CALLED: [(&str, &str); 8] = [
+    ("api_key", "keys"),
+    ("apikey", "keys"),
+    ("api_base", "base_url"),
+    ("url", "base_url"),
+    ("endpoint", "base_url"),
+    ("model", "to"),
+    ("port", "listen"),
+    ("host", "listen"),
+];
 
 /// What may be meant by a text or a list in the place of a map.
 const INSTEAD: [(&str, &str); 2] = [
@@ -87,6 +105,9 @@ impl<'w> Walk<'w> {
                             "this is a configuration of LiteLLM: `tollgate import litellm FILE` makes one of it".into()
                         }
                         Some(name) => format!("did you mean `{name}`?"),
+                        None if let Some(name) = otherwise_called(&entry.key, names()) => {
+                            format!("did you mean `{name}`?")
+                        }
                         None => format!("known fields: {}", names().collect::<Vec<_>>().join(", ")),
                     };
                     self.findings.error(entry.place, format!("unknown field `{inside}`"), Some(help));
@@ -216,7 +237,7 @@ impl<'w> Walk<'w> {
             self.mask_all(node, path);
         }
         let found = if suspicious && matches!(node.kind, Kind::Scalar { value: Scalar::Text, .. }) {
-            "other text".to_owned()
+            "a text".to_owned()
         } else {
             node.describe()
         };
@@ -226,6 +247,19 @@ impl<'w> Walk<'w> {
         let instead = entry.and_then(|(section, _)| INSTEAD.iter().find(|(known, _)| *known == section));
         if let Some((_, help)) = instead {
             self.findings.advise(help);
+        } else if let (true, Kind::Scalar { text, value }) = (expected == "a list", &node.kind)
+            && *value != Scalar::Null
+        {
+            // A secret's place may hold a good reference, and what it holds else is not shown.
+            let shown = !suspicious || text.parse::<SecretRef>().is_ok();
+            let one = if !shown {
+                "…".to_owned()
+            } else if plain(text) {
+                text.clone()
+            } else {
+                format!("{text:?}")
+            };
+            self.findings.advise(&format!("write `[ {one} ]`"));
         }
     }
 
@@ -356,6 +390,12 @@ fn name(kind: &str) -> &str {
         "object" => "a map",
         other => other,
     }
+}
+
+/// Whether a text stands in a list of YAML's without quotation marks.
+fn plain(text: &str) -> bool {
+    let inside = |c: char| c.is_alphanumeric() || "_-./:+@".contains(c);
+    text.starts_with(char::is_alphanumeric) && text.chars().all(inside) && !text.ends_with(':')
 }
 
 fn listed(words: &[&str]) -> String {

@@ -407,7 +407,7 @@ impl Entry {
     #[cold]
     fn doubt(&self, usage: &Usage) {
         let (request_id, target, most) = (&*self.sheet.opening.request, &self.target, self.most.1);
-        tracing::warn!(request_id, %target, reported = usage.output, most, "a provider reports more tokens than an answer can have");
+        tracing::warn!(request_id, upstream = %target, reported = usage.output, most, "a provider reports more tokens than an answer can have");
         metrics::counter!("tollgate_usage_doubtful_total", "provider" => target.provider.to_string())
             .increment(1);
     }

@@ -17,7 +17,7 @@ pub(super) fn check(request: &Parts, length: Option<u64>, limits: &LimitSettings
         return Err(Fault::new(FaultKind::MethodNotAllowed, "this is not a tunnel: CONNECT is not served"));
     }
     if request.headers.len() > limits.headers {
-        return Err(refusal(431, "the request has too many headers"));
+        return Err(refusal(431, "the request has too many headers (`limits.headers` of the gateway)"));
     }
     target(request, limits)?;
     host(request)?;
@@ -33,7 +33,7 @@ fn target(request: &Parts, limits: &LimitSettings) -> Result<(), Fault> {
     let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
     let rest = uri.path_and_query().map_or(0, |rest| rest.as_str().len());
     if (authority + rest) as u64 > limits.uri.0 {
-        return Err(refusal(414, "the request target is too long"));
+        return Err(refusal(414, "the request target is too long (`limits.uri` of the gateway)"));
     }
     let path = uri.path();
     if path == "*" && request.method == Method::OPTIONS {

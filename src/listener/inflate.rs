@@ -166,7 +166,7 @@ fn unsupported(some_are_accepted: bool) -> Fault {
     let text = if some_are_accepted {
         "this content-encoding is not accepted, use gzip, deflate or none"
     } else {
-        "compressed request bodies are not accepted"
+        "compressed request bodies are not accepted (`compression.accept` of the gateway)"
     };
     Fault::new(FaultKind::UnsupportedMedia, text)
 }

@@ -167,8 +167,10 @@ impl Verdict {
             Self::ContentLength => (400, "content-length must be one plain number"),
             Self::BareLineFeed => (400, "lines of the request's head must end with CR LF"),
             Self::FoldedHeader => (400, "headers must not be folded over several lines"),
-            Self::TooManyHeaders => (431, "the request has too many headers"),
-            Self::HeadTooLarge => (431, "the request's head is too large"),
+            Self::TooManyHeaders => {
+                (431, "the request has too many headers (`limits.headers` of the gateway)")
+            }
+            Self::HeadTooLarge => (431, "the request's head is too large (`limits.head` of the gateway)"),
             Self::LostFraming => (400, "the previous request's body was malformed"),
         };
         Fault::new(FaultKind::BadRequest, text).status(status)

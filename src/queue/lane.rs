@@ -286,9 +286,9 @@ impl Lane {
             gauges.limit.set(if limit == NONE { 0.0 } else { f64::from(limit) });
         }
         if before == NONE && state.adapt.is_learnt() {
-            tracing::info!(target = %self.target, limit, "the target is overloaded: it gets no more at once than it took");
+            tracing::info!(upstream = %self.target, limit, "the target is overloaded: it gets no more at once than it took");
         } else if limit == NONE {
-            tracing::info!(target = %self.target, "the target is not limited any more");
+            tracing::info!(upstream = %self.target, "the target is not limited any more");
         }
         if limit > before {
             state.ring();

@@ -130,6 +130,17 @@ fn check_says_which_entry_names_a_plugin_that_is_not_there() {
 }
 
 #[test]
+fn a_plugin_that_is_not_built_yet_is_told_how() {
+    let setup = gateway::setup("");
+    assert_eq!(setup.run(&["plugin", "new", "intent"]).code, Some(0));
+    let printed = setup.run(&["plugin", "test", "intent"]);
+    assert!(
+        printed.code != Some(0) && printed.err.contains("`tollgate plugin build` makes one"),
+        "{printed:#?}"
+    );
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_ends_a_command_quietly() {
     let setup = gateway::setup("");
     let mut schema = setup.command(&["schema"]);
@@ -148,6 +159,29 @@ fn check_is_content_with_a_good_house() {
     let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
     assert_eq!(printed.code, Some(0), "{printed:#?}");
     assert!(printed.out.starts_with("ok"), "{printed:#?}");
+}
+
+#[test]
+fn check_warns_of_a_configuration_without_providers() {
+    for config in ["", "# nothing yet\n", "listen: 127.0.0.1:8080\nproviders:\n"] {
+        let setup = gateway::setup("").file("tollgate.yaml", config);
+        let printed = setup.run(&["check", "--config", "tollgate.yaml"]);
+        assert_eq!(printed.code, Some(0), "{printed:#?}");
+        assert!(printed.err.contains("warning: no request can be answered"), "{config:?}: {printed:#?}");
+        assert!(
+            printed.err.contains("help: add one: `providers: { sandbox: {} }`"),
+            "{config:?}: {printed:#?}"
+        );
+    }
+}
+
+#[test]
+fn serve_logs_what_check_warns_of() {
+    let gateway = gateway::start("budgets: [ { name: all, dollars: 5, per: day } ]\n");
+    let log = gateway.log().join("\n");
+    for part in ["warning: budgets without a ledger", "warning: no request can be answered", "not meant"] {
+        assert!(log.contains(part), "no {part} in\n{log}");
+    }
 }
 
 #[test]

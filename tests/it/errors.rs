@@ -23,8 +23,19 @@ async fn an_unknown_model_is_a_404_that_openai_clients_understand() {
         let error = reply.error();
         assert_eq!(error["code"], "model_not_found", "{error}");
         assert_eq!(error["type"], "invalid_request_error", "{error}");
-        assert!(error["message"].as_str().unwrap().contains(model), "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(&format!("the model `{model}` does not exist here")), "{error}");
+        let bare = !model.contains('/');
+        assert_eq!(message.contains(&format!("`provider/{model}`")), bare, "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_is_said_to_be_the_providers() {
+    let gateway = gateway::start(&format!("providers:\n{}", provider("gone", "http://127.0.0.1:9/v1")));
+    let reply = chat(gateway.clients, &ask("gone/m")).await;
+    assert_eq!((reply.status, reply.error()["code"].as_str()), (502, Some("upstream_unreachable")));
+    assert_eq!(reply.error()["message"], "no answer from the provider: connection refused");
 }
 
 #[tokio::test]

@@ -163,7 +163,12 @@ async fn a_target_that_fails_for_long_is_left_alone_and_comes_back() {
     assert_eq!(reply.header("x-tollgate-attempts"), "1", "{reply:#?}");
     let record = gateway.record(reply.header("x-request-id")).await;
     assert!(record.to_string().contains("breaker is open"), "{record:#}");
-    assert!(gateway.log().iter().any(|line| line.contains("breaker opened")));
+    let opened = gateway.log().into_iter().find(|line| line.contains("breaker opened")).unwrap();
+    let opened: serde_json::Value = serde_json::from_str(&opened).unwrap();
+    assert_eq!(
+        (opened["upstream"].as_str(), opened["cause"].as_str()),
+        (Some("first/m"), Some("consecutive"))
+    );
     assert!((gateway.metric("tollgate_breaker_state", &["provider=\"first\""]).await - 2.0).abs() < 0.1);
     assert_eq!(provider(&gateway, "first").await["targets"][0]["breaker"]["state"], "open");
 

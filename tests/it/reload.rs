@@ -152,6 +152,20 @@ async fn a_policy_that_uses_an_unknown_name_is_refused_with_its_position() {
 }
 
 #[tokio::test]
+async fn a_refusal_tells_its_errors_with_what_to_do_and_no_warnings() {
+    let gateway = gateway::start("providers: { sandbox: {} }\n");
+    gateway.save_config(
+        "providers: { sandbox: {} }\nbudgets: [ { name: all, dollars: 5, per: day } ]\nmodls: {}\n",
+    );
+    refused(&gateway, &["unknown field `modls`"]).await;
+    let status = gateway.status().await;
+    assert_eq!(status["reloads"]["errors"].as_array().map(Vec::len), Some(1), "{status:#}");
+    let told: Vec<_> = gateway.log().into_iter().filter(|line| line.contains("reload refused")).collect();
+    let [told] = told.as_slice() else { panic!("{told:#?}") };
+    assert!(told.contains("did you mean `models`?"), "{told}");
+}
+
+#[tokio::test]
 async fn policies_come_and_go() {
     let upstream = parrot();
     let gateway = ruled(&upstream);

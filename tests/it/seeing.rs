@@ -135,12 +135,27 @@ async fn the_admin_token_guards_status_but_not_health() {
     let config = format!("{}{}", gateway::FREE_PORTS, "providers: {}\n")
         .replace("admin: { listen: 127.0.0.1:0 }", "admin: { listen: 127.0.0.1:0, token: env:ADMIN_TOKEN }");
     let gateway = gateway::setup("").file("tollgate.yaml", &config).env("ADMIN_TOKEN", token).start();
-    for (header, status) in [("", 401), ("Bearer wrong", 401), (&format!("Bearer {token}"), 200)] {
+    for (header, status) in [
+        ("", 401),
+        ("Bearer wrong", 401),
+        (&format!("Bearer {token}"), 200),
+        (&format!("bearer {token}"), 200),
+    ] {
         let request = http::Request::builder().uri("/admin/v1/status").header("authorization", header);
         let reply = client::open(gateway.admin, request.body(bytes::Bytes::new()).unwrap()).await.unwrap();
         assert_eq!(reply.rest().await.status, status, "{header}");
     }
     assert_eq!(client::get(gateway.admin, "/readyz").await.status, 200);
+
+    // A command elsewhere, whose configuration knows nothing of this gateway.
+    let elsewhere = |token: &str| {
+        let setup = gateway::setup("").env("TOLLGATE_ADMIN_TOKEN", token);
+        setup.run(&["policy", "versions", "--admin", &gateway.admin.to_string()])
+    };
+    let told = elsewhere(token);
+    assert!(told.code == Some(0) && told.out.contains("serves"), "{told:#?}");
+    let told = elsewhere("");
+    assert!(told.code != Some(0) && told.err.contains("authorization required"), "{told:#?}");
 }
 
 #[tokio::test]

@@ -37,6 +37,12 @@ impl Test {
         for file in &files {
             let cases = Cases::read(file)?;
             let wasm = self.plugin.clone().map_or_else(|| plugin_of(file, &cases), Ok)?;
+            if !wasm.exists() {
+                return Err(format!(
+                    "{}: there is no such file; `tollgate plugin build` makes one of the sources",
+                    wasm.display()
+                ));
+            }
             println!("{} against {}", file.display(), wasm.display());
             runtime.block_on(run_cases(cases, &wasm, &mut count))?;
         }

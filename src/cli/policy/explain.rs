@@ -24,7 +24,8 @@ use crate::store::find_in;
 /// What is explained.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Explain {
-    /// The body of a request as a client would send it; `-` or nothing reads standard input.
+    /// A file with the body of a request as a client would send it; `-` or nothing reads standard input.
+    #[arg(value_name = "FILE")]
     request: Option<PathBuf>,
     /// Explain a decision that was recorded, by its `x-request-id`.
     #[arg(long, value_name = "ID", conflicts_with = "request")]

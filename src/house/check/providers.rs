@@ -17,6 +17,14 @@ use crate::target::{Deadlines, Origin, Reach, Traits};
 /// Paths of operations, which people copy from examples along with the address.
 const OPERATIONS: [&str; 2] = ["/chat/completions", "/v1/messages"];
 
+/// By dialect: where requests go, and the version of the API below which that usually is.
+const VERSIONED: [(&str, &str, &str); 4] = [
+    ("openai", "/chat/completions", "/v1"),
+    ("openai-responses", "/responses", "/v1"),
+    ("anthropic", "/messages", "/v1"),
+    ("gemini", "/models/…", "/v1beta"),
+];
+
 impl Desk<'_> {
     /// Checks all providers and merges their presets in.
     pub(super) fn providers(&mut self) -> BTreeMap<Arc<str>, CheckedProvider> {
@@ -68,6 +76,9 @@ impl Desk<'_> {
         if !local && dialect.is_some() && url.is_none() && !told_elsewhere && self.is_sound(name) {
             let message = format!("the provider `{name}` has no `base_url`");
             self.error(&["providers", name], message, Some("add `base_url: https://…/v1`".into()));
+        }
+        if let (Some(base), Some((dialect, _)), false) = (&base, &dialect, told_elsewhere) {
+            self.version(name, own, preset, base, dialect);
         }
         let keys = self.keys(name, own, preset, base.as_ref().filter(|_| aws.is_none()), auth);
         let pool = self.pool(name, own, &keys);
@@ -214,6 +225,28 @@ impl Desk<'_> {
         let h2c = settings.h2c && !url.tls;
         let origin = Origin { tls: url.tls, host, port: url.port, tls13_only, h2c, reach };
         Some(Base { origin, path: url.path })
+    }
+
+    /// Nearly all servers have their API below a version, which is easily left out: they answer 404 then.
+    fn version(
+        &mut self,
+        name: &str,
+        own: &ProviderSettings,
+        preset: Option<&Preset>,
+        base: &Base,
+        dialect: &str,
+    ) {
+        let Some((_, operation, version)) = VERSIONED.iter().find(|(word, ..)| *word == dialect) else {
+            return;
+        };
+        let usual = preset.and_then(|preset| preset.base_url.as_ref());
+        let elsewhere = usual.is_some_and(|url| !url.ends_with(version));
+        if own.base_url.is_none() || !base.path.is_empty() || elsewhere {
+            return;
+        }
+        let message = format!("the `base_url` of `{name}` has no path: requests go to `{operation}`");
+        let help = format!("most servers want `{version}` at its end");
+        self.warning(&["providers", name, "base_url"], message, Some(help));
     }
 
     fn keys(

@@ -154,10 +154,19 @@ fn each_contradiction_is_named_with_its_place() {
             provider("base_url: 'http://api.x.com/v1'"),
             vec!["1:63: error: plain http to `api.x.com` would send prompts and keys over the open network"],
         ),
-        (provider("base_url: 'http://vllm.corp.example.com', private: true"), vec![]),
-        (provider("base_url: 'http://x.test'"), vec![]),
+        (provider("base_url: 'http://vllm.corp.example.com/v1', private: true"), vec![]),
+        (provider("base_url: 'http://x.test/v1'"), vec![]),
         (
-            provider("base_url: 'http://8.8.8.8', private: true"),
+            provider("base_url: 'http://x.test/'"),
+            vec!["1:63: warning: the `base_url` of `a` has no path: requests go to `/chat/completions`"],
+        ),
+        (
+            "providers: { openai: { keys: [ env:K ], base_url: 'https://x.com' } }".into(),
+            vec!["1:51: warning: the `base_url` of `openai` has no path: requests go to `/chat/completions`"],
+        ),
+        ("providers: { deepseek: { keys: [ env:K ], base_url: 'https://x.com' } }".into(), vec![]),
+        (
+            provider("base_url: 'http://8.8.8.8/v1', private: true"),
             vec!["1:63: error: plain http to `8.8.8.8` would send prompts and keys over the open network"],
         ),
         (
@@ -177,31 +186,31 @@ fn each_contradiction_is_named_with_its_place() {
             ],
         ),
         (
-            provider("base_url: 'https://x.com', tls_min: 1.1"),
-            vec!["1:89: error: `1.1` is not one of `1.2`, `1.3`"],
+            provider("base_url: 'https://x.com/v1', tls_min: 1.1"),
+            vec!["1:92: error: `1.1` is not one of `1.2`, `1.3`"],
         ),
         (
-            provider("base_url: 'https://x.com', headers: { Host: x }"),
-            vec!["1:97: error: the header `host` is set by the gateway itself"],
+            provider("base_url: 'https://x.com/v1', headers: { Host: x }"),
+            vec!["1:100: error: the header `host` is set by the gateway itself"],
         ),
         (
-            provider("base_url: 'https://x.com', headers: { authorization: x }"),
-            vec!["1:106: error: the header `authorization` carries credentials"],
+            provider("base_url: 'https://x.com/v1', headers: { authorization: x }"),
+            vec!["1:109: error: the header `authorization` carries credentials"],
         ),
         (
-            provider("base_url: 'https://x.com', h2c: true"),
-            vec!["1:85: warning: `h2c` has no effect over TLS, where HTTP/2 is negotiated"],
+            provider("base_url: 'https://x.com/v1', h2c: true"),
+            vec!["1:88: warning: `h2c` has no effect over TLS, where HTTP/2 is negotiated"],
         ),
         (
-            provider("base_url: 'https://x.com', labels: { 'a b': 1 }"),
-            vec!["1:97: error: the label \"a b\" contains white space or control characters"],
+            provider("base_url: 'https://x.com/v1', labels: { 'a b': 1 }"),
+            vec!["1:100: error: the label \"a b\" contains white space or control characters"],
         ),
         (
-            provider("base_url: 'https://x.com', deadlines: { idle: 0s }"),
-            vec!["1:99: error: `providers.a.deadlines.idle` must be more than 0s"],
+            provider("base_url: 'https://x.com/v1', deadlines: { idle: 0s }"),
+            vec!["1:102: error: `providers.a.deadlines.idle` must be more than 0s"],
         ),
         (
-            "providers: { openai: { base_url: 'https://x.com' } }".into(),
+            "providers: { openai: { base_url: 'https://x.com/v1' } }".into(),
             vec!["1:14: warning: `openai` has no keys: its requests go out without credentials"],
         ),
         (

@@ -272,11 +272,11 @@ impl<'a> Visit<'a> {
             match self.plugin.quarantine.leave(entry, healthy) {
                 Change::None => {}
                 Change::Began(pause) => {
-                    let message = answer.as_ref().err().map(|fault| fault.message.as_str());
+                    let said = answer.as_ref().err().map(|fault| fault.message.as_str());
                     tracing::error!(
                         plugin = name,
                         pause_ms = pause.as_millis(),
-                        message,
+                        said,
                         "a plugin fails too often and is not run for now: its calls end as its `on_error` says"
                     );
                 }
@@ -286,13 +286,13 @@ impl<'a> Visit<'a> {
         if let Err(fault) = &answer
             && is_told(fault, || self.has_a_say())
         {
-            let (outcome, message) = (fault.outcome.as_str(), &*fault.message);
-            let message = message.get(..message.floor_char_boundary(LONGEST_LINE)).unwrap_or_default();
+            let (outcome, said) = (fault.outcome.as_str(), &*fault.message);
+            let said = said.get(..said.floor_char_boundary(LONGEST_LINE)).unwrap_or_default();
             tracing::warn!(
                 plugin = name,
                 function = self.function.as_str(),
                 outcome,
-                message,
+                said,
                 "a plugin's call failed"
             );
         }

@@ -148,7 +148,7 @@ fn sound<T>(
             tracing::info!(
                 plugin,
                 function = name,
-                message = &*fault.message,
+                said = &*fault.message,
                 "a plugin has no answer to a made-up request"
             );
             Ok(())

@@ -211,7 +211,10 @@ impl<'a> Reading<'a> {
             Stmt::Assignment(parts) => self.assigned(&parts.1.lhs),
             Stmt::FnCall(call, at) => drop(self.call(call, *at)),
             Stmt::If(parts, _) | Stmt::While(parts, _) | Stmt::Do(parts, ..) => self.truth(&parts.expr),
-            Stmt::For(parts, _) => self.table(&parts.2.expr),
+            Stmt::For(parts, _) => {
+                self.table(&parts.2.expr);
+                self.looped(&parts.2.expr);
+            }
             _ => {}
         }
     }

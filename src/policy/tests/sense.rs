@@ -140,6 +140,20 @@ fn words_of_the_language_are_not_for_the_gateways_own_values() {
 }
 
 #[test]
+fn loops_over_what_has_no_elements_are_found_at_load() {
+    check_bodies(&[
+        (
+            "for m in req.messages { info(m); }",
+            "a number cannot be looped over: `0..n` counts, `req.turns` has",
+        ),
+        ("let n = 5; for i in n { info(i); }", "a number cannot be looped over"),
+        ("for x in req.has_tools { info(x); }", "true or false cannot be looped over"),
+    ]);
+    let good = "for t in req.turns { info(t.role); } for i in 0..req.messages { info(i); } for t in req.tools { info(t); }";
+    assert_eq!(errors(&[("10-a", &body(good))]), Vec::<String>::new());
+}
+
+#[test]
 fn verdicts_that_come_to_nothing_are_found_at_load() {
     check_bodies(&[
         (

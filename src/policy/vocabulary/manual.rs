@@ -46,7 +46,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// `TOLLGATE_WRITE_DOCS=1 cargo test` rewrites the section.
+    /// `TOLLGATE_REWRITE=1` writes the section anew.
     #[test]
     fn the_manual_has_every_word() {
         const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policies.md");
@@ -60,8 +60,8 @@ mod tests {
             return;
         }
         assert!(
-            std::env::var_os("TOLLGATE_WRITE_DOCS").is_some(),
-            "docs/policies.md is behind the vocabulary: run this test with TOLLGATE_WRITE_DOCS=1"
+            std::env::var_os("TOLLGATE_REWRITE").is_some(),
+            "docs/policies.md is behind the vocabulary: run this test with TOLLGATE_REWRITE=1"
         );
         std::fs::write(PATH, format!("{before}{BEGIN}{}{END}{after}", reference())).unwrap();
     }

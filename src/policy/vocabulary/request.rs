@@ -110,7 +110,7 @@ const ROWS: &[Row] = &[
     index!(
         "req.tier → text or ()",
         Request::tier,
-        "What the client wants to pay for (`x-tollgate-tier`): `\"cheap\"`, `\"balanced\"` or `\"premium\"`; `()` where it says anything else."
+        "What the client wants to pay for (`x-tollgate-tier`): `\"cheap\"`, `\"balanced\"` or `\"premium\"`; `()` where it names none of them."
     )
     .one_of(&TIERS),
     getter!(

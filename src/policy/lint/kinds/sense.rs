@@ -241,6 +241,17 @@ impl Reading<'_> {
         }
     }
 
+    /// `for m in req.messages`, which is their number.
+    pub(super) fn looped(&mut self, over: &Expr) {
+        let what = self.type_of(over);
+        let is_scalar = !what.list && ["number", "decimal", "true/false"].contains(&what.word);
+        if let Some(noun) = noun(what).filter(|_| is_scalar) {
+            let message =
+                format!("{noun} cannot be looped over: `0..n` counts, `req.turns` has the messages");
+            self.found.push((over.start_position(), message));
+        }
+    }
+
     /// `.then(race([…]))`: who is asked together stands at the front of a route.
     pub(super) fn asked_together(&mut self, then: &FnCallExpr) {
         for next in &then.args {
