@@ -78,6 +78,7 @@ impl Gateway {
             let mut line = pin!(async {
                 let identified = opened.identify().await?;
                 let read = identified.read(body).await?;
+                cohort::gather().await;
                 let admitted = read.admit().await?;
                 let admitted = match admitted.repeated().await? {
                     Repeated::First(admitted) => admitted,
@@ -93,6 +94,7 @@ impl Gateway {
                 };
                 let reserved = planned.reserve();
                 let carried = reserved.carry_out().await?;
+                cohort::gather().await;
                 Ok(carried.watch())
             });
             let ended = tokio::select! {
