@@ -326,7 +326,7 @@ impl Desk<'_> {
     fn limits(&mut self) {
         let config = &self.reading.config;
         let (limits, compression, upstream) = (&config.limits, &config.compression, &config.upstream);
-        let above_zero: [(&[&str], u64); 24] = [
+        let above_zero: [(&[&str], u64); 25] = [
             (&["limits", "headers"], limits.headers as u64),
             (&["limits", "head"], limits.head.0),
             (&["limits", "uri"], limits.uri.0),
@@ -341,6 +341,7 @@ impl Desk<'_> {
             (&["limits", "connections_per_address"], limits.connections_per_address as u64),
             (&["limits", "in_flight"], limits.in_flight as u64),
             (&["limits", "h2_streams"], u64::from(limits.h2_streams)),
+            (&["limits", "h2_head"], limits.h2_head.0),
             (&["limits", "header_timeout"], nanos(limits.header_timeout.0)),
             (&["limits", "body_timeout"], nanos(limits.body_timeout.0)),
             (&["limits", "idle_timeout"], nanos(limits.idle_timeout.0)),

@@ -93,7 +93,7 @@ fn http2(limits: &LimitSettings) -> http2::Builder<Streams> {
         .max_concurrent_streams(limits.h2_streams)
         .initial_stream_window_size(64 << 10)
         .initial_connection_window_size(1 << 20)
-        .max_header_list_size(u32::try_from(limits.head.0).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(limits.head.0.min(limits.h2_head.0)).unwrap_or(u32::MAX))
         .max_send_buf_size(64 << 10)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(128)

@@ -73,6 +73,9 @@ pub struct LimitSettings {
     pub memory: Option<Size>,
     /// HTTP/2 streams of one connection.
     pub h2_streams: u32,
+    /// Size of a request's head over HTTP/2, at most `head`. There a few bytes can stand for a long header, on each stream of a
+    /// connection.
+    pub h2_head: Size,
 }
 
 impl LimitSettings {
@@ -100,6 +103,7 @@ impl Default for LimitSettings {
             in_flight: 2_048,
             memory: None,
             h2_streams: 100,
+            h2_head: Size(16 << 10),
         }
     }
 }

@@ -204,8 +204,8 @@ async fn http2_with_prior_knowledge_works() {
     .await
     .unwrap();
     tokio::spawn(connection);
-    // A head within `limits.head` (64 KiB), and one beyond it.
-    for (length, status) in [(1, 200), (40 << 10, 200), (70 << 10, 431)] {
+    // A head within `limits.h2_head`, and one beyond it.
+    for (length, status) in [(1, 200), (10 << 10, 200), (30 << 10, 431)] {
         let request = http::Request::builder()
             .method("POST")
             .uri(format!("http://{}/v1/chat/completions", gateway.clients))

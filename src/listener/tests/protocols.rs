@@ -150,7 +150,7 @@ async fn a_header_bomb_ends_the_connection_and_nothing_else() {
     let stand = Stand::start(ListenerSettings::default());
     let (mut sender, _conn) = speak_http2(stand.connect().await).await;
     let mut bomb = request("/a", "");
-    bomb.headers_mut().insert("x", "y".repeat(70_000).parse().expect("a value"));
+    bomb.headers_mut().insert("x", "y".repeat(20_000).parse().expect("a value"));
     assert!(sender.send_request(bomb).await.is_ok_and(|answer| answer.status() == 431) || sender.is_closed());
     assert_eq!(stand.arrived(), 0);
     let (mut other, _conn) = speak_http2(stand.connect().await).await;
