@@ -5,19 +5,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 
 use super::awaits::FirstMessage;
 use super::gemini_generate::{Form, GeminiDoor};
 use super::openai_chat::param::model_name;
-use super::raw::{RawAsk, Seen, Way};
-use crate::executor::RawForm;
+use super::raw::{RawAsk, Seen, only};
+use super::realtime::Upgrade;
 use crate::facts::Endpoint;
-use crate::fault::{Fault, FaultKind, Retry};
+use crate::fault::{Fault, FaultKind};
 use crate::gateway::{Asked, Door, Head, Items};
 use crate::json;
-use crate::providers::{Dialect, Outgoing, Target};
+use crate::providers::{Dialect, Target};
 
 /// The path in logs.
 pub(super) const LIVE: &str = "/ws/{service}";
@@ -67,13 +67,12 @@ impl Door for Live {
             seen.fields.push((key.into_owned().into(), raw.to_owned()));
         }
         let items = json::Body::read(Bytes::copy_from_slice(raw.as_bytes()))?;
-        let mut headers = HeaderMap::new();
-        for (name, value) in head.headers.iter().filter(|(name, _)| CARRIED.contains(name)) {
-            headers.append(name.clone(), value.clone());
-        }
-        let way = Opening {
-            version: version(head.uri.path()).unwrap_or(USUAL).to_owned(),
-            headers,
+        let version = version(head.uri.path()).unwrap_or(USUAL).to_owned();
+        let way = Upgrade {
+            place: Box::new(move |target| Some(target.wire().live(&target.name.model, &version)?.0)),
+            is_absolute: true,
+            lacking: "this model's provider has no live conversations of Google's dialect",
+            headers: only(head.headers, |name| CARRIED.contains(name)),
             answer: HeaderMap::new(),
         };
         Ok(Arc::new(RawAsk {
@@ -106,40 +105,6 @@ impl FirstMessage for Live {
         let setup = message.get_mut("setup").and_then(Value::as_object_mut).ok_or_else(internal)?;
         setup.insert("model".into(), model.into());
         Ok(message.to_string().into_bytes())
-    }
-}
-
-/// The handshake as a provider gets it.
-struct Opening {
-    version: String,
-    headers: HeaderMap,
-    answer: HeaderMap,
-}
-
-impl Way for Opening {
-    fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
-        let Some((path, _)) = target.wire().live(&target.name.model, &self.version) else {
-            let text = "this model's provider has no live conversations of Google's dialect";
-            let fault = Fault::bad_request(text, "model").code("unsupported_endpoint");
-            return Err(fault.retry(Retry::Elsewhere));
-        };
-        Ok(Outgoing {
-            method: Method::GET,
-            path,
-            is_absolute: true,
-            headers: self.headers.clone(),
-            body: Vec::new(),
-            lost: Vec::new(),
-            tier: None,
-        })
-    }
-
-    fn raw(&self, _: &Target) -> Option<RawForm> {
-        None
-    }
-
-    fn switch(&self) -> Option<&HeaderMap> {
-        Some(&self.answer)
     }
 }
 

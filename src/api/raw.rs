@@ -282,6 +282,11 @@ pub(super) fn carried(headers: &HeaderMap, more: &[HeaderName]) -> HeaderMap {
             || more.contains(name)
             || CARRIED_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
     };
+    only(headers, goes)
+}
+
+/// The headers whose names `goes` tells.
+pub(super) fn only(headers: &HeaderMap, goes: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     headers.iter().filter(|(name, _)| goes(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 

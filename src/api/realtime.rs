@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::openai_chat::param::{missing, model_name};
 use super::openai_chat::{error_body, fault_event};
-use super::raw::{RawAsk, Seen, Way, query_without};
+use super::raw::{RawAsk, Seen, Way, only, query_without};
 use super::routes::unescape;
 use crate::executor::RawForm;
 use crate::facts::Endpoint;
@@ -54,8 +54,18 @@ impl Door for Realtime {
                 seen.show(&name, &value);
             }
         }
+        let query = query_without(uri.query(), is_ours);
         let way = Upgrade {
-            query: query_without(uri.query(), is_ours),
+            place: Box::new(move |target| {
+                let mut path = target.wire().realtime_path(&target.name.model)?;
+                if let Some(query) = query.strip_prefix('?') {
+                    path.push(if path.contains('?') { '&' } else { '?' });
+                    path.push_str(query);
+                }
+                Some(path)
+            }),
+            is_absolute: false,
+            lacking: "this model's provider has no realtime conversations",
             headers: carried(headers, &snapshot.raw.headers),
             answer,
         };
@@ -104,34 +114,36 @@ impl Ahead for Knock {
     }
 }
 
-/// The request as a provider gets it.
-struct Upgrade {
-    /// With its question mark, or empty.
-    query: String,
-    headers: HeaderMap,
-    /// What the client's handshake is answered with.
-    answer: HeaderMap,
+/// Where a conversation goes at a target; `None` where that has no such place.
+type Place = Box<dyn Fn(&Target) -> Option<String> + Send + Sync>;
+
+/// A handshake as a provider gets it.
+pub(super) struct Upgrade {
+    /// The path, with its query.
+    pub(super) place: Place,
+    /// Whether the path is whole.
+    pub(super) is_absolute: bool,
+    /// What is said of a target that has no such place.
+    pub(super) lacking: &'static str,
+    /// What goes along.
+    pub(super) headers: HeaderMap,
+    /// What the client's handshake is answered with, where that was not done before.
+    pub(super) answer: HeaderMap,
 }
 
 impl Way for Upgrade {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
-        let mut path = target.wire().realtime_path(&target.name.model).ok_or_else(|| {
-            let text = "this model's provider has no realtime conversations";
-            Fault::bad_request(text, "model").code("unsupported_endpoint").retry(Retry::Elsewhere)
+        let path = (self.place)(target).ok_or_else(|| {
+            let fault = Fault::bad_request(self.lacking, "model").code("unsupported_endpoint");
+            fault.retry(Retry::Elsewhere)
         })?;
-        if let Some(query) = self.query.strip_prefix('?') {
-            path.push(if path.contains('?') { '&' } else { '?' });
-            path.push_str(query);
-        }
-        let headers = self.headers.clone();
         Ok(Outgoing {
             method: Method::GET,
             path,
-            is_absolute: false,
-            headers,
+            is_absolute: self.is_absolute,
+            headers: self.headers.clone(),
             body: Vec::new(),
             lost: Vec::new(),
-
             tier: None,
         })
     }
@@ -170,10 +182,7 @@ pub(super) fn handshake(headers: &HeaderMap) -> Result<HeaderMap, Fault> {
 /// What goes on to the provider: of the protocols that the client offers, only the one of the dialect; the others hold
 /// credentials of browsers (`openai-insecure-api-key.…`), organisations and projects, which are not the provider's.
 fn carried(headers: &HeaderMap, more: &[HeaderName]) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(4);
-    for (name, value) in headers.iter().filter(|(name, _)| CARRIED.contains(name) || more.contains(name)) {
-        kept.append(name.clone(), value.clone());
-    }
+    let mut kept = only(headers, |name| CARRIED.contains(name) || more.contains(name));
     for protocol in protocols(headers) {
         if protocol == PROTOCOL {
             kept.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));

@@ -1,4 +1,5 @@
-//! Frames of the WebSocket protocol (RFC 6455), looked at while their bytes pass by: heads are read, nothing is held.
+//! Frames of the WebSocket protocol (RFC 6455), looked at while their bytes pass by: heads are read, nothing is held; or held
+//! until they are whole.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -226,6 +227,49 @@ impl FrameScanner {
         }
         self.in_message = !last;
         Ok(head)
+    }
+}
+
+/// A reader of whole frames in one direction of a connection, whatever the boundaries between its reads.
+#[derive(Debug)]
+pub struct WholeFrames {
+    scanner: FrameScanner,
+    /// The frame under way, masked as it came.
+    head: Option<Head>,
+    payload: Vec<u8>,
+}
+
+impl WholeFrames {
+    /// A reader of frames whose payload has at most `limit` bytes.
+    pub fn new(sender: Sender, limit: u64) -> Self {
+        Self { scanner: FrameScanner::new(sender, limit), head: None, payload: Vec::new() }
+    }
+
+    /// Takes the next frame from the front of `bytes`, its payload unmasked; `None` when all of them are read.
+    ///
+    /// # Errors
+    /// What breaks the protocol; it is left in `bytes`. The reader is of no use after that.
+    pub fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<(Head, Vec<u8>)>, Broken> {
+        loop {
+            let before = *bytes;
+            match self.scanner.next(bytes) {
+                Ok(Some(Piece::Head(head))) => self.head = Some(head),
+                Ok(Some(Piece::Payload(more))) => self.payload.extend_from_slice(more),
+                Ok(Some(Piece::End)) => {
+                    let Some(head) = self.head.take() else { continue };
+                    let mut payload = std::mem::take(&mut self.payload);
+                    if let Some(mask) = head.mask {
+                        unmask(&mut payload, mask);
+                    }
+                    return Ok(Some((head, payload)));
+                }
+                Ok(None) => return Ok(None),
+                Err(broken) => {
+                    *bytes = before;
+                    return Err(broken);
+                }
+            }
+        }
     }
 }
 

@@ -12,9 +12,7 @@ use super::admission::over;
 use super::conversation::Conversation;
 use super::renamed::{Rename, Renamed};
 use crate::fault::Fault;
-use crate::frames::websocket::{
-    Broken, FrameScanner, Head, Opcode, Piece, Sender, close_frame, frame, unmask,
-};
+use crate::frames::websocket::{Broken, Opcode, Sender, WholeFrames, close_frame, frame};
 
 /// How long the first message may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -109,38 +107,24 @@ async fn first_message(
     client: &mut (impl AsyncRead + AsyncWrite + Unpin),
     mut bytes: Vec<u8>,
 ) -> Result<(Vec<u8>, Vec<u8>), Silence> {
-    let mut scanner = FrameScanner::new(Sender::Client, LARGEST);
-    let (mut message, mut payload, mut head) = (Vec::new(), Vec::new(), None::<Head>);
+    let (mut frames, mut message) = (WholeFrames::new(Sender::Client, LARGEST), Vec::new());
     loop {
         let mut rest = &bytes[..];
-        while let Some(piece) = scanner.next(&mut rest).map_err(told)? {
-            match piece {
-                Piece::Head(next) => {
-                    head = Some(next);
-                    payload.clear();
+        while let Some((head, payload)) = frames.next(&mut rest).map_err(told)? {
+            match head.opcode {
+                Opcode::Close => return Err(Silence::Told(1000, "")),
+                Opcode::Ping => {
+                    let pong = frame(Opcode::Pong, payload, None);
+                    client.write_all(&pong).await.map_err(|_| Silence::Left)?;
                 }
-                Piece::Payload(more) => payload.extend_from_slice(more),
-                Piece::End => {
-                    let Some(head) = head else { continue };
-                    if let Some(mask) = head.mask {
-                        unmask(&mut payload, mask);
-                    }
-                    match head.opcode {
-                        Opcode::Close => return Err(Silence::Told(1000, "")),
-                        Opcode::Ping => {
-                            let pong = frame(Opcode::Pong, std::mem::take(&mut payload), None);
-                            client.write_all(&pong).await.map_err(|_| Silence::Left)?;
-                        }
-                        Opcode::Pong => {}
-                        _ if (message.len() + payload.len()) as u64 > LARGEST => {
-                            return Err(told(Broken::TooLarge));
-                        }
-                        _ => {
-                            message.extend_from_slice(&payload);
-                            if head.last {
-                                return Ok((message, rest.to_vec()));
-                            }
-                        }
+                Opcode::Pong => {}
+                _ if (message.len() + payload.len()) as u64 > LARGEST => {
+                    return Err(told(Broken::TooLarge));
+                }
+                _ => {
+                    message.extend_from_slice(&payload);
+                    if head.last {
+                        return Ok((message, rest.to_vec()));
                     }
                 }
             }
@@ -178,10 +162,11 @@ async fn leave(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn sent(opcode: Opcode, last: bool, payload: &[u8]) -> Vec<u8> {
+    /// A frame as clients send it.
+    pub(in crate::gateway) fn sent(opcode: Opcode, last: bool, payload: &[u8]) -> Vec<u8> {
         let mut bytes = frame(opcode, payload.to_vec(), Some([1, 2, 3, 4]));
         if !last {
             bytes[0] &= 0x7f;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::frames::websocket::{FrameScanner, Head, Opcode, Piece, Sender, frame, unmask};
+use crate::frames::websocket::{Head, Opcode, Sender, WholeFrames, frame};
 
 /// What a message becomes; `None` where it goes on as it is.
 pub type Rename = Box<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send>;
@@ -19,10 +19,7 @@ const READ: usize = 16 << 10;
 pub(super) struct Renamed<C> {
     client: C,
     rename: Rename,
-    scanner: FrameScanner,
-    /// The frame under way, unmasked when it is whole.
-    head: Option<Head>,
-    payload: Vec<u8>,
+    frames: WholeFrames,
     /// The message of texts under way.
     message: Vec<u8>,
     /// What has still to be given out.
@@ -39,9 +36,7 @@ impl<C> Renamed<C> {
         let mut renamed = Self {
             client,
             rename,
-            scanner: FrameScanner::new(Sender::Client, limit),
-            head: None,
-            payload: Vec::new(),
+            frames: WholeFrames::new(Sender::Client, limit),
             message: Vec::new(),
             out: Vec::new(),
             given: 0,
@@ -55,31 +50,17 @@ impl<C> Renamed<C> {
     fn take(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while !self.broken {
-            let before = rest;
-            match self.scanner.next(&mut rest) {
-                Ok(Some(Piece::Head(head))) => {
-                    self.head = Some(head);
-                    self.payload.clear();
-                }
-                Ok(Some(Piece::Payload(more))) => self.payload.extend_from_slice(more),
-                Ok(Some(Piece::End)) => self.whole(),
+            match self.frames.next(&mut rest) {
+                Ok(Some((head, payload))) => self.whole(head, payload),
                 Ok(None) => return,
-                Err(_) => {
-                    self.broken = true;
-                    rest = before;
-                }
+                Err(_) => self.broken = true,
             }
         }
         self.out.extend_from_slice(rest);
     }
 
     /// A frame is here.
-    fn whole(&mut self) {
-        let Some(head) = self.head.take() else { return };
-        let mut payload = std::mem::take(&mut self.payload);
-        if let Some(mask) = head.mask {
-            unmask(&mut payload, mask);
-        }
+    fn whole(&mut self, head: Head, payload: Vec<u8>) {
         let (opcode, payload) = match head.opcode {
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
                 self.message.extend_from_slice(&payload);
@@ -138,30 +119,15 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-
-    fn sent(opcode: Opcode, last: bool, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = frame(opcode, payload.to_vec(), Some([1, 2, 3, 4]));
-        if !last {
-            bytes[0] &= 0x7f;
-        }
-        bytes
-    }
+    use crate::gateway::awaited::tests::sent;
 
     /// Opcodes and payloads of whole frames.
     fn frames(bytes: &[u8]) -> Vec<(Opcode, Vec<u8>)> {
-        let (mut scanner, mut rest) = (FrameScanner::new(Sender::Client, 1 << 20), bytes);
-        let (mut all, mut head, mut payload) = (Vec::new(), None, Vec::new());
-        while let Ok(Some(piece)) = scanner.next(&mut rest) {
-            match piece {
-                Piece::Head(next) => head = Some(next),
-                Piece::Payload(more) => payload.extend_from_slice(more),
-                Piece::End => {
-                    let head: Head = head.unwrap();
-                    let mut payload = std::mem::take(&mut payload);
-                    unmask(&mut payload, head.mask.unwrap());
-                    all.push((head.opcode, payload));
-                }
-            }
+        let (mut frames, mut rest) = (WholeFrames::new(Sender::Client, 1 << 20), bytes);
+        let mut all = Vec::new();
+        while let Ok(Some((head, payload))) = frames.next(&mut rest) {
+            assert!(head.mask.is_some());
+            all.push((head.opcode, payload));
         }
         all
     }

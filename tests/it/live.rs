@@ -3,21 +3,21 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt, StreamExt};
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{self, Error, Message, handshake::server};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::tungstenite::{Error, Message, handshake::server};
 
-use crate::client::{PATIENCE, eventually};
-use crate::gateway::{self, CANARY, Gateway};
+use crate::client::eventually;
+use crate::conversing::{Socket, heard, next, open, say, wish};
+use crate::gateway::{self, CANARY};
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// Path, headers and first message of each conversation.
 type AllHeard = Arc<Mutex<Vec<(String, HeaderMap, Value)>>>;
 
-const PLACE: &str = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
+const PLACE: &str =
+    "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent?key=AIza-of-the-client";
 
 /// A service that answers each turn with a word and what it used, in frames of bytes as Google does.
 async fn service() -> (std::net::SocketAddr, AllHeard) {
@@ -57,41 +57,6 @@ async fn service() -> (std::net::SocketAddr, AllHeard) {
     (address, heard)
 }
 
-fn wish(gateway: &Gateway, headers: &[(&str, &str)]) -> Request<()> {
-    let mut request = Request::builder()
-        .uri(format!("ws://{}{PLACE}?key=AIza-of-the-client", gateway.clients))
-        .header("host", gateway.clients.to_string())
-        .header("connection", "Upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-key", tungstenite::handshake::client::generate_key());
-    if headers.iter().all(|(name, _)| *name != "sec-websocket-version") {
-        request = request.header("sec-websocket-version", "13");
-    }
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    request.body(()).unwrap()
-}
-
-async fn open(gateway: &Gateway, headers: &[(&str, &str)]) -> (Socket, HeaderMap) {
-    let opened = tokio_tungstenite::connect_async(wish(gateway, headers)).await;
-    let (socket, response) = opened.expect("a conversation");
-    (socket, response.headers().clone())
-}
-
-async fn say(socket: &mut Socket, message: Value) {
-    socket.send(Message::text(message.to_string())).await.unwrap();
-}
-
-async fn next(socket: &mut Socket) -> Message {
-    let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a message in time");
-    message.expect("a message").expect("a good one")
-}
-
-async fn heard(socket: &mut Socket) -> Value {
-    serde_json::from_slice(&next(socket).await.into_data()).unwrap()
-}
-
 async fn goodbye(socket: &mut Socket) -> (u16, String) {
     match next(socket).await {
         Message::Close(Some(CloseFrame { code, reason })) => (code.into(), reason.to_string()),
@@ -107,7 +72,7 @@ async fn the_first_message_names_the_model_and_each_turn_is_metered() {
          models:\n  voice: {{ targets: [ up/gemini-live ] }}\n"
     ));
     let (mut socket, head) =
-        open(&gateway, &[("x-goog-api-client", "google-genai-sdk/3.4"), ("x-mine", "s")]).await;
+        open(wish(&gateway, PLACE, &[("x-goog-api-client", "google-genai-sdk/3.4"), ("x-mine", "s")])).await;
     let setup =
         json!({"setup": {"model": "models/voice", "generationConfig": {"responseModalities": ["TEXT"]}}});
     say(&mut socket, setup).await;
@@ -120,7 +85,7 @@ async fn the_first_message_names_the_model_and_each_turn_is_metered() {
     while socket.next().await.is_some() {}
 
     let (path, headers, setup) = all.lock().unwrap().remove(0);
-    assert_eq!(path, PLACE, "the client's key stays here");
+    assert_eq!(Some(&*path), PLACE.strip_suffix("?key=AIza-of-the-client"), "the client's key stays here");
     assert_eq!(
         (&headers["x-goog-api-key"], &headers["x-goog-api-client"]),
         (&CANARY.parse().unwrap(), &"google-genai-sdk/3.4".parse().unwrap())
@@ -166,7 +131,7 @@ async fn who_cannot_be_served_hears_why_in_the_goodbye() {
         (json!({"clientContent": {}}), "name the model"),
         (json!([1]), "object"),
     ] {
-        let (mut socket, _) = open(&gateway, &[]).await;
+        let (mut socket, _) = open(wish(&gateway, PLACE, &[])).await;
         say(&mut socket, first.clone()).await;
         let (code, reason) = goodbye(&mut socket).await;
         assert_eq!(code, 1008, "{first}: {reason}");
@@ -174,7 +139,7 @@ async fn who_cannot_be_served_hears_why_in_the_goodbye() {
     }
     assert!(all.lock().unwrap().is_empty(), "nobody was asked");
     // A wish for another WebSocket.
-    match tokio_tungstenite::connect_async(wish(&gateway, &[("sec-websocket-version", "8")])).await {
+    match tokio_tungstenite::connect_async(wish(&gateway, PLACE, &[("sec-websocket-version", "8")])).await {
         Err(Error::Http(response)) => assert_eq!(response.status(), 426),
         other => panic!("no refusal: {:?}", other.map(|(_, response)| response)),
     }

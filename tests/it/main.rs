@@ -22,6 +22,7 @@ mod client;
 mod codex;
 mod cohere;
 mod completions;
+mod conversing;
 mod decisions;
 mod deploying;
 mod dialects;

@@ -8,16 +8,15 @@ use http::{HeaderMap, Request};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{self, Error, Message, handshake::server};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::tungstenite::{Error, Message, handshake::server};
 
 use crate::acts;
-use crate::client::{self, PATIENCE, eventually};
+use crate::client::{self, eventually};
+use crate::conversing::{self, Socket, next, open};
 use crate::gateway::{self, CANARY, Gateway};
 use crate::upstream::{Refusing, Upstream};
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Paths and headers of the requests that came.
 type AllHeard = Arc<Mutex<Vec<(String, HeaderMap)>>>;
@@ -146,25 +145,8 @@ async fn respond(mut socket: WebSocketStream<TcpStream>) -> Option<u16> {
     None
 }
 
-/// A client's wish, with further headers.
 fn wish(gateway: &Gateway, query: &str, headers: &[(&str, &str)]) -> Request<()> {
-    let mut request = Request::builder()
-        .uri(format!("ws://{}/v1/realtime{query}", gateway.clients))
-        .header("host", gateway.clients.to_string())
-        .header("connection", "Upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", tungstenite::handshake::client::generate_key());
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    request.body(()).unwrap()
-}
-
-async fn open(request: Request<()>) -> (Socket, HeaderMap) {
-    let (socket, response) = tokio_tungstenite::connect_async(request).await.expect("a conversation");
-    assert!(!format!("{response:?}").contains(CANARY), "{response:?}");
-    (socket, response.headers().clone())
+    conversing::wish(gateway, &format!("/v1/realtime{query}"), headers)
 }
 
 async fn refused(request: Request<()>) -> (u16, Value) {
@@ -177,13 +159,8 @@ async fn refused(request: Request<()>) -> (u16, Value) {
     }
 }
 
-async fn next(socket: &mut Socket) -> Message {
-    let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a message in time");
-    message.expect("a message").expect("a good one")
-}
-
 async fn say(socket: &mut Socket, kind: &str) {
-    socket.send(Message::text(json!({ "type": kind }).to_string())).await.unwrap();
+    conversing::say(socket, json!({ "type": kind })).await;
 }
 
 fn kind(message: &Message) -> String {

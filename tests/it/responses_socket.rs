@@ -3,16 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt, StreamExt};
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::tungstenite::{self, Message, handshake::server};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::{Message, handshake::server};
 
-use crate::client::{self, PATIENCE};
+use crate::client;
+use crate::conversing::{self, Socket, heard, next, say, wish};
 use crate::gateway::{self, CANARY, Gateway};
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// Path and headers of the handshakes, and the messages that came.
 type AllHeard = Arc<Mutex<(Vec<(String, HeaderMap)>, Vec<Value>)>>;
 
@@ -62,31 +61,8 @@ fn house(address: std::net::SocketAddr) -> Gateway {
 }
 
 async fn open(gateway: &Gateway) -> (Socket, HeaderMap) {
-    let request = Request::builder()
-        .uri(format!("ws://{}/v1/responses", gateway.clients))
-        .header("host", gateway.clients.to_string())
-        .header("connection", "Upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", tungstenite::handshake::client::generate_key())
-        .header("openai-beta", "responses_multi_agent=v1")
-        .header("authorization", "Bearer sk-of-the-client");
-    let opened = tokio_tungstenite::connect_async(request.body(()).unwrap()).await;
-    let (socket, response) = opened.expect("a conversation");
-    (socket, response.headers().clone())
-}
-
-async fn say(socket: &mut Socket, message: Value) {
-    socket.send(Message::text(message.to_string())).await.unwrap();
-}
-
-async fn next(socket: &mut Socket) -> Message {
-    let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a message in time");
-    message.expect("a message").expect("a good one")
-}
-
-async fn heard(socket: &mut Socket) -> Value {
-    serde_json::from_str(next(socket).await.to_text().unwrap()).unwrap()
+    let headers = [("openai-beta", "responses_multi_agent=v1"), ("authorization", "Bearer sk-of-the-client")];
+    conversing::open(wish(gateway, "/v1/responses", &headers)).await
 }
 
 #[tokio::test]

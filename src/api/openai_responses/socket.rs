@@ -6,21 +6,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use serde_json::Value;
 
 use super::OpenAiResponses;
 use super::error::socket_error;
 use crate::api::awaits::FirstMessage;
 use crate::api::openai_chat::param::{missing, model_name};
-use crate::api::raw::{RawAsk, Seen, Way};
-use crate::api::realtime::CARRIED;
-use crate::executor::RawForm;
+use crate::api::raw::{RawAsk, Seen, only};
+use crate::api::realtime::{CARRIED, Upgrade};
 use crate::facts::Endpoint;
-use crate::fault::{Fault, FaultKind, Retry};
+use crate::fault::{Fault, FaultKind};
 use crate::gateway::{Asked, Door, Head, Items, Rename};
 use crate::json;
-use crate::providers::{Outgoing, Target};
+use crate::providers::Target;
 
 /// What begins a response.
 const CREATE: &str = "response.create";
@@ -40,10 +39,13 @@ impl Door for ResponsesSocket {
             return Err(Fault::bad_request("the first message must be a `response.create`", "type"));
         }
         let model = create.raw("model").and_then(json::text).ok_or_else(|| missing("model"))?;
-        let mut headers = HeaderMap::new();
-        for (name, value) in head.headers.iter().filter(|(name, _)| CARRIED.contains(name)) {
-            headers.append(name.clone(), value.clone());
-        }
+        let way = Upgrade {
+            place: Box::new(|target| target.wire().responses_socket()),
+            is_absolute: false,
+            lacking: "this model's provider has no responses over a websocket: ask by POST",
+            headers: only(head.headers, |name| CARRIED.contains(name)),
+            answer: HeaderMap::new(),
+        };
         let items = Items::named_in(&create);
         Ok(Arc::new(RawAsk {
             model: model_name(&model)?,
@@ -52,7 +54,7 @@ impl Door for ResponsesSocket {
             upload: None,
             items,
             seen: Seen { json: Some(create), ..Seen::default() },
-            way: Box::new(Opening { headers, answer: HeaderMap::new() }),
+            way: Box::new(way),
         }))
     }
 
@@ -91,38 +93,6 @@ fn renamed(message: &[u8], model: &str) -> Option<Vec<u8>> {
     }
     fields.insert("model".into(), model.into());
     Some(create.to_string().into_bytes())
-}
-
-/// The handshake as a provider gets it.
-struct Opening {
-    headers: HeaderMap,
-    answer: HeaderMap,
-}
-
-impl Way for Opening {
-    fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
-        let path = target.wire().responses_socket().ok_or_else(|| {
-            let text = "this model's provider has no responses over a websocket: ask by POST";
-            Fault::bad_request(text, "model").code("unsupported_endpoint").retry(Retry::Elsewhere)
-        })?;
-        Ok(Outgoing {
-            method: Method::GET,
-            path,
-            is_absolute: false,
-            headers: self.headers.clone(),
-            body: Vec::new(),
-            lost: Vec::new(),
-            tier: None,
-        })
-    }
-
-    fn raw(&self, _: &Target) -> Option<RawForm> {
-        None
-    }
-
-    fn switch(&self) -> Option<&HeaderMap> {
-        Some(&self.answer)
-    }
 }
 
 #[cfg(test)]
