@@ -229,6 +229,7 @@ fn operation(method: &str, path: &str, summary: &str, body: &str, query: &[&str]
     });
     let done = if MAKING.contains(&body) { "201" } else { "200" };
     let mut operation = json!({
+        "operationId": operation_id(method, path),
         "summary": summary,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
         "responses": {
@@ -258,9 +259,37 @@ fn operation(method: &str, path: &str, summary: &str, body: &str, query: &[&str]
     operation
 }
 
+/// What generated clients call it: `getKeys`, `patchKeysById`, `postKeysByIdByAction`.
+fn operation_id(method: &str, path: &str) -> String {
+    let steps = path.strip_prefix("/admin/v1").unwrap_or(path).split(['/', '.']);
+    steps.filter(|step| !step.is_empty()).fold(method.to_owned(), |mut id, step| {
+        let named = step.trim_matches(['{', '}']);
+        if named != step {
+            id.push_str("By");
+        }
+        let (first, rest) = named.split_at(1);
+        id + first.to_uppercase().as_str() + rest
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own() {
+        let mut ids: Vec<_> =
+            OPERATIONS.iter().map(|(method, path, ..)| operation_id(method, path)).collect();
+        for id in
+            ["getLivez", "getOpenapiJson", "patchKeysById", "postKeysByIdByAction", "postPoliciesRollback"]
+        {
+            assert!(ids.iter().any(|one| one == id), "{id} is not among {ids:?}");
+        }
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), OPERATIONS.len());
+        assert_eq!(document()["paths"]["/admin/v1/usage"]["get"]["operationId"], "getUsage");
+    }
 
     #[test]
     fn every_route_is_described_and_every_description_is_a_route() {

@@ -26,7 +26,7 @@ pub(super) enum ImportCommand {
         /// the result refers to variables, which you set.
         #[arg(long, value_name = "DIR")]
         secrets: Option<PathBuf>,
-        /// Fail when anything cannot be carried.
+        /// Fail when anything cannot be carried, and write nothing then.
         #[arg(long)]
         strict: bool,
     },
@@ -50,6 +50,11 @@ pub(super) fn run(command: &ImportCommand) -> ExitCode {
         }
     };
     imported.left.print();
+    let left = imported.left.0.len();
+    if *strict && left > 0 {
+        eprintln!("{left} things cannot be carried (see above): nothing was written, as `--strict` is given");
+        return ExitCode::FAILURE;
+    }
     if let Err(error) = write(&imported, out.as_deref(), secrets.as_deref()) {
         eprintln!("tollgate: {error}");
         return ExitCode::FAILURE;
@@ -61,9 +66,8 @@ pub(super) fn run(command: &ImportCommand) -> ExitCode {
         }
     }
     let (providers, models) = imported.counts;
-    let left = imported.left.0.len();
     eprintln!("{providers} providers and {models} models carried, {left} things not (see above)");
-    if !sound || (*strict && left > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn write(imported: &Imported, out: Option<&Path>, secrets: Option<&Path>) -> Result<(), String> {

@@ -62,8 +62,11 @@ async fn a_configuration_of_litellms_serves() {
     assert_eq!(checked.code, Some(0), "{imported}\n{checked:#?}");
     let again = setup.run(&["import", "litellm", "litellm.yaml", "--out", "imported.yaml"]);
     assert!(again.code != Some(0) && again.err.contains("nothing is overwritten"), "{again:#?}");
-    let strict = setup.run(&["import", "litellm", "litellm.yaml", "--strict"]);
-    assert!(strict.code != Some(0), "{strict:#?}");
+    let strict =
+        ["import", "litellm", "litellm.yaml", "--strict", "--out", "strict.yaml", "--secrets", "strict"];
+    let strict = setup.run(&strict);
+    assert!(strict.code != Some(0) && strict.err.contains("nothing was written"), "{strict:#?}");
+    assert!(!setup.path().join("strict.yaml").exists() && !setup.path().join("strict").exists());
 
     // The story's own ports instead of the usual ones.
     let mut config: serde_yaml::Mapping = serde_yaml::from_str(&imported).unwrap();
