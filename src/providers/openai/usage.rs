@@ -102,12 +102,10 @@ struct Lenient<P>(P);
 
 type Details = Lenient<Parts>;
 
-/// A number of tokens as vendors write it: negative, fractional, as text, absurdly large, or null.
+/// A number of tokens as vendors write it: negative, fractional, as text, absurdly large, or null. An object has room for
+/// a hundred of them, so that each is one word: the number plus one, 0 for none, and a mark where it was written oddly.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Count {
-    value: Option<u64>,
-    odd: bool,
-}
+struct Count(u64);
 
 /// An amount of dollars, or anything else, which says nothing of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -190,7 +188,7 @@ pub(super) fn from_timings(timings: &Object) -> Option<Tally> {
 impl WireUsage {
     /// The disjoint classes.
     pub(super) fn tally(&self, excludes_reasoning: bool) -> Option<Tally> {
-        let total = self.total_tokens.value;
+        let total = self.total_tokens.value();
         let mut prompt = self.prompt_tokens.or(self.input_tokens);
         let mut completion = self.completion_tokens.or(self.output_tokens);
         match (prompt, completion, total) {
@@ -221,7 +219,7 @@ impl WireUsage {
             self.cache_write_tokens,
             self.cache_creation_input_tokens,
         ]);
-        let out = [self.completion_tokens_details, self.output_tokens_details, self.output_token_details];
+        let out = [&self.completion_tokens_details, &self.output_tokens_details, &self.output_token_details];
         let [a, b, c] = out.map(|details| details.0.reasoning_tokens);
         let reasoning = first([a, b, c, self.reasoning_tokens]);
         let mut audio = first([
@@ -241,7 +239,7 @@ impl WireUsage {
             }
             rest if reasoning > 0 && (rest == reasoning || excludes_reasoning) => completion += rest,
             rest if audio > 0 && rest == audio => prompt += rest,
-            rest if self.prompt_audio_seconds.value.is_some() => {
+            rest if self.prompt_audio_seconds.value().is_some() => {
                 prompt += rest;
                 audio = audio.max(rest);
             }
@@ -278,22 +276,22 @@ impl WireUsage {
             said_cost: self.said_cost(),
             ..Usage::default()
         };
-        let said = |count: Count, truth: u64| !count.odd && count.value == Some(truth);
+        let said = |count: Count, truth: u64| !count.is_odd() && count.value() == Some(truth);
         let deviates = !said(self.prompt_tokens, prompt)
             || !said(self.completion_tokens, completion)
             || !said(self.total_tokens, prompt + completion)
-            || (read > 0 && details[0].0.cached_tokens.value != Some(read))
-            || (reasoning > 0 && out[0].0.reasoning_tokens.value != Some(reasoning));
+            || (read > 0 && details[0].0.cached_tokens.value() != Some(read))
+            || (reasoning > 0 && out[0].0.reasoning_tokens.value() != Some(reasoning));
         Some(Tally { usage, prompt, completion, cached: read, reasoning, deviates })
     }
 
     /// What is told of the parts of a prompt, in every spelling.
-    fn prompt_details(&self) -> [Details; 4] {
+    fn prompt_details(&self) -> [&Details; 4] {
         [
-            self.prompt_tokens_details,
-            self.prompt_token_details,
-            self.input_tokens_details,
-            self.input_token_details,
+            &self.prompt_tokens_details,
+            &self.prompt_token_details,
+            &self.input_tokens_details,
+            &self.input_token_details,
         ]
     }
 
@@ -301,7 +299,7 @@ impl WireUsage {
     fn said_cost(&self) -> Option<Nano> {
         let beside = self.cost_details.0.filter(|_| self.is_byok.0).unwrap_or_default();
         // None at all is what models of xAI cost elsewhere.
-        let ticks = self.cost_in_usd_ticks.value.filter(|ticks| *ticks > 0).map(|ticks| Nano(ticks / 10));
+        let ticks = self.cost_in_usd_ticks.value().filter(|ticks| *ticks > 0).map(|ticks| Nano(ticks / 10));
         self.cost.total.map(|cost| Nano(cost.0.saturating_add(beside.0))).or(ticks)
     }
 
@@ -326,7 +324,7 @@ impl WireUsage {
 
     /// Whether it is of research at Perplexity, which reasons beside what it writes and sums up only the latter.
     fn is_research(&self) -> bool {
-        self.citation_tokens.value.is_some() || self.num_search_queries.value.is_some()
+        self.citation_tokens.value().is_some() || self.num_search_queries.value().is_some()
     }
 }
 
@@ -369,12 +367,28 @@ impl Tally {
 }
 
 impl Count {
+    const ODD: u64 = 1 << 63;
+
+    /// Cut to the most that an answer can have.
+    fn of(value: Option<u64>, odd: bool) -> Self {
+        let value = value.map_or(0, |n| n.min(MOST) + 1);
+        Self(if odd { value | Self::ODD } else { value })
+    }
+
+    fn value(self) -> Option<u64> {
+        (self.0 & !Self::ODD).checked_sub(1)
+    }
+
+    fn is_odd(self) -> bool {
+        self.0 & Self::ODD != 0
+    }
+
     fn get(self) -> u64 {
-        self.value.unwrap_or(0)
+        self.value().unwrap_or(0)
     }
 
     fn or(self, other: Self) -> Option<u64> {
-        self.value.or(other.value)
+        self.value().or(other.value())
     }
 }
 
@@ -432,25 +446,24 @@ impl<'de> Visitor<'de> for CountVisitor {
     }
 
     fn visit_u64<E>(self, n: u64) -> Result<Count, E> {
-        Ok(Count { value: Some(n.min(MOST)), odd: n > MOST })
+        Ok(Count::of(Some(n), n > MOST))
     }
 
     fn visit_i64<E>(self, n: i64) -> Result<Count, E> {
-        Ok(Count { value: Some(u64::try_from(n).unwrap_or(0).min(MOST)), odd: true })
+        Ok(Count::of(Some(u64::try_from(n).unwrap_or(0)), true))
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=MOST before")]
     fn visit_f64<E>(self, n: f64) -> Result<Count, E> {
-        let value = n.is_finite().then(|| n.clamp(0.0, 1.1e12) as u64).map(|n| n.min(MOST));
-        Ok(Count { value, odd: true })
+        Ok(Count::of(n.is_finite().then(|| n.clamp(0.0, 1.1e12) as u64), true))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Count, E> {
-        Ok(Count { value: text.trim().parse::<u64>().ok().map(|n| n.min(MOST)), odd: true })
+        Ok(Count::of(text.trim().parse().ok(), true))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Count, E> {
-        Ok(Count { value: None, odd: true })
+        Ok(Count::of(None, true))
     }
 
     fn visit_unit<E>(self) -> Result<Count, E> {
@@ -459,12 +472,12 @@ impl<'de> Visitor<'de> for CountVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Count, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Count { value: None, odd: true })
+        Ok(Count::of(None, true))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Count, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Count { value: None, odd: true })
+        Ok(Count::of(None, true))
     }
 }
 
