@@ -49,6 +49,7 @@ use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::fault::Fault;
 use crate::gateway::{Arrived, Gateway, Snapshot, Unread};
+use crate::heap;
 use crate::keys::Auth;
 
 /// All doors of one worker thread.
@@ -140,7 +141,7 @@ impl Api {
                 let arrived =
                     Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
                 // Boxed where it begins: what is around it is moved once more, into the listener's box.
-                reply::served(Box::pin(self.gateway.serve(arrived, body)).await)
+                reply::served(heap::pinned(|| self.gateway.serve(arrived, body)).await)
             }
             routes::Route::Awaits(door, path) => {
                 let (method, uri, headers) = (head.method, head.uri, head.headers);
@@ -162,7 +163,7 @@ impl Api {
                 let (snapshot, path) = (snapshot.clone(), "/v1/responses/{id}");
                 let arrived =
                     Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
-                reply::served(Box::pin(self.gateway.serve(arrived, body)).await)
+                reply::served(heap::pinned(|| self.gateway.serve(arrived, body)).await)
             }
             routes::Route::Estimate => {
                 let told = Box::pin(self.estimate(body, snapshot, version, &caller)).await;

@@ -60,6 +60,7 @@ use crate::chat;
 use crate::clock::{Clock, Dice};
 use crate::facts::market::Market;
 use crate::fault::Fault;
+use crate::heap;
 use crate::ledger::{Size, Tab};
 use crate::plan::{Manner, Role};
 use crate::providers::{Outgoing, Relayed, StreamRelay, Target};
@@ -234,7 +235,7 @@ impl Executor {
                 return Box::pin(self.ensemble(job, together)).await;
             }
             if let Some(pace) = self.pace(job, manner) {
-                return Box::pin(self.race(job, pace)).await;
+                return heap::pinned(|| self.race(job, pace)).await;
             }
         }
         let late = Late::default();

@@ -16,6 +16,7 @@ pub mod frames;
 pub mod gateway;
 pub mod guard;
 pub mod headers;
+pub mod heap;
 pub mod house;
 pub mod json;
 pub mod keys;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 10] = [
     &[
         "chat", "caller", "facts", "plan", "fault", "money", "clock", "target", "settings", "json",
-        "headers", "threads", "cohort",
+        "headers", "heap", "threads", "cohort",
     ],
     &["frames", "store", "telemetry"],
     &["plugin", "providers", "upstream", "breaker", "queue", "limits", "cache", "ledger", "tokens"],

@@ -61,9 +61,20 @@ pub fn served(served: Served) -> Response<ReplyBody> {
         Ok(Body::Switch(conversation)) => switching(Talk::Begun(conversation)),
         Err(fault) => error(&fault, door.error_body(&fault, &request_id)),
     };
-    response.headers_mut().extend(told);
+    tell(response.headers_mut(), told);
     name_at(door, &mut response, &request_id);
     response
+}
+
+/// Adds what is told of the decision. Beside the single header of a whole answer, these are the many: they stay.
+fn tell(headers: &mut HeaderMap, told: HeaderMap) {
+    if headers.len() > 1 {
+        return headers.extend(told);
+    }
+    let own = std::mem::replace(headers, told);
+    for (name, value) in &own {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
 }
 
 /// The listener finds the conversation beside the head and begins it when the head has gone out.

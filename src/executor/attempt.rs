@@ -1,5 +1,6 @@
 //! One attempt at one target: encode, send, read until there is something to show.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,7 +120,7 @@ impl Executor {
         let handover = (!turn.is_last && job.is_repeatable_at(target)).then(|| late_at(job, target, now));
         let due = Due::of(job, target, handover.filter(|_| late.is_none()), now);
         let tried = {
-            let trying = std::pin::pin!(self.try_once(job, target, hold.as_ref(), &page, due, strike));
+            let trying = pin!(self.try_once(job, target, hold.as_ref(), &page, due, strike));
             stake.watch(job, trying, handover.zip(late)).await
         };
         let (pass, mut busy) = stake.over();
@@ -280,12 +281,12 @@ impl Executor {
         if let Some(fault) = complaint {
             return Err(fault);
         }
+        // Pinned where they lie: what is waited for by value is made, and then moved as a whole.
         let answered = if streams {
-            streamed(job, target, page, body, is_json(&headers), due, self.counter.clone()).await
+            pin!(streamed(job, target, page, body, is_json(&headers), due, self.counter.clone())).await
         } else {
-            whole(job, target, page, body, (status, &headers), due)
-                .await
-                .map(|whole| self.reckoned(job, whole))
+            let answered = pin!(whole(job, target, page, body, (status, &headers), due)).await;
+            answered.map(|whole| self.reckoned(job, whole))
         };
         let mut answered = answered.map_err(|fault| secrets.kept_out_of(fault))?;
         answered.bore(borne);
@@ -341,15 +342,17 @@ impl Executor {
         let connect = target.vendor.deadlines.connect;
         let upload = request.upload.clone();
         let mut secrets = Vec::new();
-        let exchange = async {
-            let held = self.authorise(place, target, &mut request).await?;
-            secrets = if is_raw { borne(&request) } else { fetched(target, &request) };
-            let response = self.upstream.send(&place.origin, request, connect).await.map_err(by_provider)?;
-            Ok::<_, Fault>((response, held))
-        };
-        let (response, held) = match &upload {
-            Some(upload) => Box::pin(uploading(exchange, upload, target, head)).await?,
-            None => tokio::time::timeout_at(head.at, exchange).await.map_err(|_| head.passed())??,
+        let (response, held) = {
+            let exchange = pin!(async {
+                let held = self.authorise(place, target, &mut request).await?;
+                secrets = if is_raw { borne(&request) } else { fetched(target, &request) };
+                let sent = self.upstream.send(&place.origin, request, connect).await;
+                Ok::<_, Fault>((sent.map_err(by_provider)?, held))
+            });
+            match &upload {
+                Some(upload) => Box::pin(uploading(exchange, upload, target, head)).await?,
+                None => tokio::time::timeout_at(head.at, exchange).await.map_err(|_| head.passed())??,
+            }
         };
         let (head, body) = response.into_parts();
         let (status, headers) = (head.status.as_u16(), head.headers);

@@ -14,6 +14,7 @@ use super::course::{Course, End, Onward, Step, Turn};
 use super::due::Late;
 use super::{Answered, Executor, Job};
 use crate::fault::Fault;
+use crate::heap;
 use crate::plan::Role;
 use crate::target::TargetName;
 
@@ -207,7 +208,7 @@ impl<'r, 'j: 'r> Running<'r, 'j> {
         late: Option<&'j Late>,
     ) {
         let target = &turn.target.name;
-        self.0.push((target, Box::pin(executor.turn(job, turn, role, late))));
+        self.0.push((target, heap::pinned(|| executor.turn(job, turn, role, late))));
     }
 
     /// The next one that ends. Waits for ever where none is under way.

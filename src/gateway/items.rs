@@ -14,6 +14,7 @@ use super::line::Opened;
 use super::snapshot::{RawRules, Snapshot};
 use crate::executor::{Answered, Executor, Job, Raw};
 use crate::fault::{Fault, FaultKind};
+use crate::heap;
 use crate::json::{self, Body, Splice};
 use crate::keys::Auth;
 use crate::ledger;
@@ -260,7 +261,7 @@ impl Opened<'_> {
         job: &mut Job,
         asked: &Arc<dyn Asked>,
     ) -> Result<Answered, Fault> {
-        let answered = Box::pin(executor.carry_out(job)).await?;
+        let answered = heap::pinned(|| executor.carry_out(job)).await?;
         // Few requests are such.
         if let Answered::Whole(relayed, target) = &answered
             && (relayed.usage.is_some_and(|usage| usage.is_nothing()) || asked.is_errand())

@@ -32,6 +32,7 @@ use crate::executor::{Advice, Answered, Bond, Job, Journal, Judge, Raw, Remainde
 use crate::facts::{Endpoint, Facts, Rated};
 use crate::fault::{Fault, FaultKind};
 use crate::headers;
+use crate::heap;
 use crate::keys::Holder;
 use crate::plan::{self, Decision, Outcome, Verdict};
 use crate::planner::{self, Unplanned};
@@ -547,7 +548,7 @@ impl<'o, 'g> Reserved<'o, 'g> {
         let heard = say.clone();
         let prompt =
             opened.settlement.as_ref().and_then(|s| s.facts.as_ref()).map_or(0, |facts| facts.tokens);
-        let mut waiting: Waiting = Box::pin(async move {
+        let mut waiting: Waiting = heap::pinned(|| async move {
             let mut answered = executor.carry_out(&job).await?;
             if let Some(say) = heard
                 && let Err(fault) = say.admit(say.seen(&answered)).await

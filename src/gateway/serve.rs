@@ -74,26 +74,26 @@ impl Gateway {
     pub async fn serve(&self, arrived: Arrived, body: impl Unread) -> Served {
         let mut opened = self.open(arrived);
         let result = {
-            // Pinned where it lies: a race of futures that were handed over would move its twelve kilobytes.
+            // Pinned where it lies, as are its stages: whatever is waited for by value is made, and then moved as a whole.
             let mut line = pin!(async {
-                let identified = opened.identify().await?;
-                let read = identified.read(body).await?;
+                let identified = pin!(opened.identify()).await?;
+                let read = pin!(identified.read(body)).await?;
                 cohort::gather().await;
-                let admitted = read.admit().await?;
-                let admitted = match admitted.repeated().await? {
+                let admitted = pin!(read.admit()).await?;
+                let admitted = match pin!(admitted.repeated()).await? {
                     Repeated::First(admitted) => admitted,
                     Repeated::Again(carried) => return Ok(carried.watch()),
                 };
-                let inspected = admitted.inspect().await?;
+                let inspected = pin!(admitted.inspect()).await?;
                 cohort::gather().await;
-                let decided = inspected.decide().await?;
+                let decided = pin!(inspected.decide()).await?;
                 cohort::gather().await;
                 let planned = match decided.plan()?.cached().await? {
                     Cached::Miss(planned) => planned,
                     Cached::Hit(carried) => return Ok(carried.watch()),
                 };
                 let reserved = planned.reserve();
-                let carried = reserved.carry_out().await?;
+                let carried = pin!(reserved.carry_out()).await?;
                 cohort::gather().await;
                 Ok(carried.watch())
             });

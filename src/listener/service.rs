@@ -24,6 +24,7 @@ use super::wire::Wire;
 use super::{Handler, Peer};
 use crate::fault::{Fault, FaultKind};
 use crate::gateway::Takeover;
+use crate::heap;
 
 /// Counter of requests answered by the listener itself, by `reason`.
 pub(super) const REFUSED: &str = "tollgate_requests_refused_total";
@@ -75,7 +76,7 @@ pub(super) fn answer<H: Handler>(
         let mut response = match served.judge(request) {
             Ok(request) => {
                 // Boxed: hyper moves what is inside of this future, and keeps room for it with each connection.
-                let mut response = Box::pin(line.handler.handle(request, line.peer)).await;
+                let mut response = heap::pinned(|| line.handler.handle(request, line.peer)).await;
                 if let Some(takeover) = response.extensions_mut().remove::<Takeover>() {
                     line.wire.hand_over(takeover);
                 } else if line.rules.drain.is_leaving() {
