@@ -39,8 +39,8 @@ use http::HeaderMap;
 use self::completions::Completions;
 use super::responses::{Responses, any_matches};
 use super::{
-    ClientBody, Dialect, Embeddings, ModerationQuirks, Moderations, Outgoing, Provider, QuirkSettings, Relay,
-    Relayed, Rerank, RerankAsk, RerankQuirks, StreamRelay, moderation, rerank,
+    ClientBody, CountTokens, Dialect, Embeddings, ModerationQuirks, Moderations, Outgoing, Provider,
+    QuirkSettings, Relay, Relayed, Rerank, RerankAsk, RerankQuirks, StreamRelay, moderation, rerank,
 };
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
@@ -116,6 +116,10 @@ impl Provider for OpenAi {
     fn speaker(&self, model: &str) -> Option<&dyn Provider> {
         let only = !self.quirks.responses_only.is_empty() && any_matches(&self.quirks.responses_only, model);
         self.responses.as_deref().filter(|_| only).map(|responses| responses as &dyn Provider)
+    }
+
+    fn count_tokens(&self) -> Option<&dyn CountTokens> {
+        self.responses.as_deref().and_then(Provider::count_tokens)
     }
 
     fn embeddings(&self) -> Option<&dyn Embeddings> {

@@ -19,7 +19,7 @@ use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Asked, Door, Head, Items, Later};
 use crate::json;
-use crate::providers::{Dialect, Names, Outgoing, Relay, Relayed, StreamRelay, Target};
+use crate::providers::{CountTokens, Dialect, Names, Outgoing, Relay, Relayed, StreamRelay, Target};
 
 /// `POST /v1/responses`.
 pub struct OpenAiResponses;
@@ -176,6 +176,13 @@ impl Ask {
         translate::names(target, Dialect::Responses, Names::said(&self.request().ok()?.request))
     }
 
+    /// Who counts the tokens of this request, where they are wanted and the target's provider does it.
+    fn counter<'t>(&self, target: &'t Target) -> Option<&'t dyn CountTokens> {
+        let Purpose::Count = self.purpose() else { return None };
+        target.wire().responses()?;
+        target.wire().count_tokens()
+    }
+
     /// The request for a target of another dialect.
     fn translated(&self, target: &Target) -> Result<Outgoing, Fault> {
         let decoded = self.request()?;
@@ -195,6 +202,10 @@ impl Carry for Ask {
         if let Purpose::Compaction = self.purpose() {
             return compact::outgoing(self, target);
         }
+        if let Some(counter) = self.counter(target) {
+            let counting = native::Counting(counter);
+            return native::outgoing(&counting, self.body(), self.before(), self.shelf(), target);
+        }
         if let Some(relay) = relay(target) {
             return native::outgoing(relay, self.body(), self.before(), self.shelf(), target);
         }
@@ -207,6 +218,9 @@ impl Carry for Ask {
         }
         if let Purpose::Compaction = self.purpose() {
             return compact::whole(target, body);
+        }
+        if let Some(counter) = self.counter(target) {
+            return counter.whole(body);
         }
         if let Some(relay) = relay(target) {
             let mut relayed = relay.whole(body)?;
@@ -229,6 +243,9 @@ impl Carry for Ask {
 
     fn instead(&self, target: &Target) -> Option<Instead> {
         let Purpose::Count = self.purpose() else { return None };
+        if self.counter(target).is_some() {
+            return None;
+        }
         let write = |tokens| format!(r#"{{"object":"response.input_tokens","input_tokens":{tokens}}}"#);
         Some(instead(self.counted(), self.estimate(), target, "answer.input_tokens", write))
     }

@@ -84,6 +84,19 @@ pub(super) fn complete(text: &str, now_ms: u64) -> Result<Peek<'_>, Fault> {
     if says_nothing { Err(no_response(text, now_ms)) } else { Ok(peek) }
 }
 
+/// A count of tokens, as it came.
+pub(super) fn count(body: Bytes, now_ms: u64) -> Result<Relayed, Fault> {
+    match serde_json::from_slice::<Value>(&body) {
+        Ok(value) if value.get("input_tokens").is_some_and(Value::is_u64) => {
+            Ok(Relayed { body, usage: None, finish: None, lost: Vec::new() })
+        }
+        Ok(value) if value.get("error").is_some_and(|error| !error.is_null()) => {
+            Err(fault::event(&value, now_ms))
+        }
+        _ => Err(openai::fault::malformed("the provider's answer is not a count of tokens")),
+    }
+}
+
 /// What a body says that is no response.
 pub(super) fn no_response(text: &str, now_ms: u64) -> Fault {
     match serde_json::from_str::<Value>(text) {
