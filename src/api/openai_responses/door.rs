@@ -161,7 +161,7 @@ impl Asked for Ask {
     /// The provider that made the previous response keeps more of it than any client sees.
     fn prefer(&self, targets: &mut [Target]) {
         let keeper = match self.purpose() {
-            Purpose::Errand(errand) => Some(errand.keeper()),
+            Purpose::Errand(errand) => Some(errand.holder()),
             _ => self.before().keeper().map(|keeper| &*keeper.provider),
         };
         if let Some(keeper) = keeper {
@@ -259,6 +259,9 @@ impl Carry for Ask {
     }
 
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
+        if let Purpose::Errand(errand) = self.purpose() {
+            return Ok(errand.stream(relay(target).ok_or_else(unable)?));
+        }
         if let Some(relay) = relay(target) {
             return Ok(Box::new(Watched::new(relay.stream(true), self.keeper(target, true))));
         }
