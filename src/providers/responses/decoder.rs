@@ -274,7 +274,7 @@ impl ResponsesDecoder {
         let Some(raw) = wire.response else {
             return Err(Fault::new(FaultKind::Malformed, "the provider's last event holds no response"));
         };
-        let peek = whole::read(raw.get(), self.now_ms)?;
+        let peek = whole::last(raw.get(), self.now_ms)?;
         let (usage, finish): (Option<Usage>, _) = (peek.usage(), peek.finish());
         let Value::Object(mut response) = event::value(Some(raw)) else {
             return Err(openai::fault::malformed("the provider's last event holds no response"));

@@ -80,7 +80,7 @@ impl ResponsesStream {
             self.usage = response.get("usage").and_then(usage_of).or(self.usage);
             return Err(fault::failed(response.get("error"), self.now_ms));
         }
-        let peek = whole::read(response.get(), self.now_ms)?;
+        let peek = whole::last(response.get(), self.now_ms)?;
         self.usage = peek.usage().or(self.usage);
         self.finish = peek.finish().map(|finish| finish.reason.word());
         self.done = true;
@@ -154,12 +154,14 @@ mod tests {
     const ADDED: &str = "event: response.output_item.added\ndata: {\"type\":\"response.output_item.added\",\"output_index\":0,\"item\":{\"type\":\"message\",\"content\":[]}}\n\n";
     const DELTA: &str = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"output_index\":0,\"content_index\":0,\"delta\":\"h\\u00e9\",\"obfuscation\":\"xyz\"}\n\n";
     const FAILED: &str = "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"object\":\"response\",\"status\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"sorry\"},\"usage\":{\"input_tokens\":3,\"output_tokens\":1,\"total_tokens\":4}}}\n\n";
+    const INCOMPLETE: &str = "data: {\"type\":\"response.incomplete\",\"response\":{\"status\":\"incomplete\",\"incomplete_details\":{\"reason\":\"max_output_tokens\"},\"usage\":{\"input_tokens\":3,\"output_tokens\":1,\"total_tokens\":4}}}\n\n";
     const COMPLETED: &str = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"object\":\"response\",\"status\":\"completed\",\"output\":[{\"type\":\"message\"}],\"usage\":{\"input_tokens\":3,\"output_tokens\":1,\"total_tokens\":4}}}\n\n";
 
     #[test]
     fn the_frames_go_on_as_they_came_and_the_end_is_known() {
         for (stream, content_at, expected) in [
             ([CREATED, ADDED, DELTA, COMPLETED].concat(), Some(CREATED.len() + ADDED.len()), Ok("stop")),
+            ([CREATED, ADDED, DELTA, INCOMPLETE].concat(), Some(CREATED.len() + ADDED.len()), Ok("length")),
             ([CREATED, FAILED].concat(), None, Err(FaultKind::ServerError)),
             (
                 [CREATED, ADDED, DELTA, FAILED].concat(),

@@ -66,12 +66,24 @@ pub(super) fn relay(body: Bytes, now_ms: u64) -> Result<Relayed, Fault> {
 /// # Errors
 /// The provider's error where one stands in its place, and that of a response that failed.
 pub(super) fn read(text: &str, now_ms: u64) -> Result<Peek<'_>, Fault> {
-    if let Ok(peek) = serde_json::from_str::<Peek<'_>>(text)
-        && (peek.output.is_some() || peek.object.as_deref() == Some("response"))
-    {
-        return if peek.has_failed() { Err(fault::failed(peek.error.as_ref(), now_ms)) } else { Ok(peek) };
+    read_if(text, now_ms, |peek| peek.output.is_some() || peek.object.as_deref() == Some("response"))
+}
+
+/// Reads the response of a stream's last event. The event says what it is, so that its status alone will do.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn last(text: &str, now_ms: u64) -> Result<Peek<'_>, Fault> {
+    let is_one = |peek: &Peek<'_>| peek.output.is_some() || peek.object.is_some() || peek.status.is_some();
+    read_if(text, now_ms, is_one)
+}
+
+fn read_if<'a>(text: &'a str, now_ms: u64, is_one: impl Fn(&Peek<'a>) -> bool) -> Result<Peek<'a>, Fault> {
+    match serde_json::from_str::<Peek<'_>>(text) {
+        Ok(peek) if is_one(&peek) && peek.has_failed() => Err(fault::failed(peek.error.as_ref(), now_ms)),
+        Ok(peek) if is_one(&peek) => Ok(peek),
+        _ => Err(no_response(text, now_ms)),
     }
-    Err(no_response(text, now_ms))
 }
 
 /// Reads a response that is all there is of an answer: one that is complete has what was said in it.
