@@ -121,7 +121,10 @@ impl ResponsesDecoder {
     fn added(&mut self, at: u64, item: Value, events: &mut Vec<Event>) {
         // A vendor that counts wrongly begins another item in the same place.
         let kind = decode::kind_of(&item).to_owned();
-        let is_call = whole::is_call(&kind);
+        // One that is announced as done has nothing to stream: whether it is the client's call is seen in the end, for
+        // Perplexity announces its own searches so.
+        let is_done = item.get("status").is_some_and(|status| status == "completed");
+        let is_call = whole::is_call(&kind) && !is_done;
         self.items.insert(at, Item { kind, ..Item::default() });
         if let Value::Object(item) = item
             && is_call
@@ -369,6 +372,41 @@ mod tests {
             })
             .collect();
         assert_eq!(urls, [Value::from("data:image/png;base64,AAAA"), Value::Null]);
+    }
+
+    #[test]
+    fn a_search_of_the_providers_own_that_is_announced_as_a_call_is_none() {
+        let event = |kind: &str, at: u8, item: &str| {
+            format!(
+                "data: {{\"type\":\"response.output_item.{kind}\",\"output_index\":{at},\"item\":{item}}}\n\n"
+            )
+        };
+        let call = |name: &str| {
+            format!(
+                r#"{{"type":"function_call","status":"completed","call_id":"c","name":"{name}","arguments":"{{}}"}}"#
+            )
+        };
+        let found = r#"{"type":"search_results","results":[]}"#;
+        let response = format!(r#"{{"status":"completed","output":[{found},{}]}}"#, call("theirs"));
+        let body = [
+            event("added", 0, &call("search_web")),
+            event("done", 0, found),
+            event("added", 1, &call("theirs")),
+            event("done", 1, &call("theirs")),
+            format!("data: {{\"type\":\"response.completed\",\"response\":{response}}}\n\n"),
+        ]
+        .concat();
+        let (mut decoder, mut events) = (ResponsesDecoder::new("them".into(), 0), Vec::new());
+        decoder.feed(body.as_bytes(), &mut events).unwrap();
+        let called: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::ToolCallStart { name, .. } => Some(&**name),
+                Event::Foreign { value, .. } => value["type"].as_str(),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(called, ["search_results", "theirs"]);
     }
 
     /// Thoughts, text and arguments of a stream.
