@@ -31,6 +31,9 @@ pub(super) struct Peek<'a> {
     tool_usage: Option<&'a RawValue>,
     #[serde(borrow)]
     output: Option<Vec<ItemPeek<'a>>>,
+    /// The tools as they were offered.
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
 }
 
 /// Items of tools that the provider runs and charges for. Of a shell, the client's own has its outputs in the next request.
@@ -172,9 +175,21 @@ impl Peek<'_> {
 
     /// Why it ended; `None` while it goes on in the background.
     pub(super) fn finish(&self) -> Option<Finish> {
-        let calls = self.output.iter().flatten().any(|item| is_call(&item.kind));
+        let mut kinds = self.output.iter().flatten().map(|item| &*item.kind);
+        let calls = kinds.any(|kind| is_call(kind) && !(kind == CUSTOM && self.searches_x()));
         let reason = self.incomplete_details.as_ref().and_then(|details| details.reason.as_deref());
         finish(self.status.as_deref(), reason, calls)
+    }
+
+    /// As [`searches_x`] of the tools that were offered.
+    pub(super) fn searches_x(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Tool<'a> {
+            #[serde(borrow, rename = "type")]
+            kind: Cow<'a, str>,
+        }
+        let tools = self.tools.and_then(|raw| serde_json::from_str::<Vec<Tool<'_>>>(raw.get()).ok());
+        searches_x(tools.iter().flatten().map(|tool| &*tool.kind))
     }
 
     fn has_failed(&self) -> bool {
@@ -189,7 +204,21 @@ impl Peek<'_> {
 
 /// Whether an item is a call of a tool of the client.
 pub(super) fn is_call(kind: &str) -> bool {
-    matches!(kind, "function_call" | "custom_tool_call")
+    matches!(kind, "function_call" | CUSTOM)
+}
+
+/// An item that calls a tool which takes text.
+pub(super) const CUSTOM: &str = "custom_tool_call";
+
+/// Whether calls of custom tools are the provider's own: xAI says so what it looks up on X. `kinds` of the tools that were
+/// offered. <https://docs.x.ai/docs/guides/tools/overview>
+pub(super) fn searches_x<'a>(kinds: impl Iterator<Item = &'a str>) -> bool {
+    let (mut searches, mut custom) = (false, false);
+    for kind in kinds {
+        searches |= kind == "x_search";
+        custom |= kind == "custom";
+    }
+    searches && !custom
 }
 
 /// Why a response of this status ended.
@@ -227,6 +256,10 @@ mod tests {
             (
                 r#"{"object":"response","status":"completed","output":[{"type":"reasoning"},{"type":"function_call"}]}"#,
                 Ok((Some("tool_calls"), None)),
+            ),
+            (
+                r#"{"object":"response","status":"completed","tools":[{"type":"x_search"}],"output":[{"type":"custom_tool_call","name":"x_keyword_search"},{"type":"message"}]}"#,
+                Ok((Some("stop"), None)),
             ),
             (
                 r#"{"object":"response","status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"output":[]}"#,
