@@ -181,6 +181,11 @@ impl Peek<'_> {
         finish(self.status.as_deref(), reason, calls)
     }
 
+    /// Whether it says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.output.as_ref().is_none_or(Vec::is_empty)
+    }
+
     /// As [`searches_x`] of the tools that were offered.
     pub(super) fn searches_x(&self) -> bool {
         #[derive(Deserialize)]
