@@ -156,7 +156,7 @@ impl Api {
             routes::Route::Response(lookup) => {
                 let shelf = self.gateway.shelf(&caller);
                 Box::pin(shelf.look_elsewhere(lookup.wanted())).await;
-                let Some(door) = door_of(&lookup, &shelf) else {
+                let Some(door) = door_of(&lookup, &shelf, &head.uri) else {
                     return lookup.reply(&shelf, &head.uri, &request_id);
                 };
                 let (method, uri, headers) = (head.method, head.uri, head.headers);

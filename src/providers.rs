@@ -399,6 +399,10 @@ pub trait StreamRelay: Send {
     fn in_background(&self) -> Option<&str> {
         None
     }
+    /// The id of an answer that was asked for before and is looked at here: it is paid for as what was asked for then.
+    fn looked_for(&self) -> Option<&str> {
+        None
+    }
     /// What of the provider's answer so far the frames do not say.
     fn lost(&self) -> &[Loss] {
         &[]

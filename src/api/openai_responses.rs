@@ -14,6 +14,7 @@ mod error;
 mod ids;
 mod item;
 mod keep;
+mod look;
 mod lookup;
 mod native;
 mod path;

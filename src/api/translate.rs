@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::in_words;
 use super::tongue::{Tongue, Unsaid};
 use crate::chat::{
-    Answer, Event, Finish, FinishReason, Loss, Part, Request, StreamDecoder, StreamEncoder, Usage,
+    Answer, Event, Finish, FinishReason, Loss, Object, Part, Request, StreamDecoder, StreamEncoder, Usage,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::fault::{Fault, FaultKind};
@@ -88,6 +88,12 @@ pub(super) fn whole(
     for choice in &mut answer.choices {
         let called = choice.content.iter().any(|part| matches!(part, Part::ToolCall { .. }));
         choice.finish.iter_mut().for_each(|finish| came_to_its_end(finish, called));
+        if !choice.content.iter().any(|part| matches!(part, Part::Text { .. }))
+            && let Some(text) = spoken(&choice.rest, tongue)
+        {
+            let text = Part::Text { text: text.into(), cache: None, citations: Vec::new() };
+            choice.content.insert(0, text);
+        }
     }
     let finish = answer.choices.first().and_then(|choice| choice.finish.as_ref());
     Ok(Relayed {
@@ -103,6 +109,12 @@ fn came_to_its_end(finish: &mut Finish, called: bool) {
     if finish.reason == FinishReason::ToolCalls && !called {
         finish.reason = FinishReason::Stop;
     }
+}
+
+/// What was spoken, in words, for a door that has no place for sounds: where an answer is spoken, nothing else is written.
+fn spoken(fields: &Object, tongue: &Tongue) -> Option<String> {
+    let audio = fields.get("audio").filter(|audio| !(tongue.field)("audio", audio))?;
+    audio.get("transcript")?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 /// A stream of `target` in the door's dialect, which `encoder` writes and `tongue` describes.
@@ -138,6 +150,8 @@ struct Translated {
     finish: Option<(u32, &'static str)>,
     /// Choices that have called a tool.
     called: Vec<u32>,
+    /// Choices that have written text, other than what was spoken.
+    written: Vec<u32>,
     text_bytes: u64,
     complete: bool,
 }
@@ -155,6 +169,7 @@ impl Translated {
             usage: None,
             finish: None,
             called: Vec::new(),
+            written: Vec::new(),
             text_bytes: 0,
             complete: false,
         }
@@ -177,6 +192,9 @@ impl Translated {
                 Event::ToolCallStart { choice, .. } if !self.called.contains(choice) => {
                     self.called.push(*choice);
                 }
+                Event::Text { choice, text } if !text.is_empty() && !self.written.contains(choice) => {
+                    self.written.push(*choice);
+                }
                 Event::Finish { choice, finish } => came_to_its_end(finish, self.called.contains(choice)),
                 _ => {}
             }
@@ -187,6 +205,15 @@ impl Translated {
                 bytes.extend(self.unsaid.comment().unwrap_or_default().into_bytes());
             }
             self.encoder.encode(&event, &mut bytes);
+            if let Event::Other { choice: Some(choice), fields } = &event
+                && !self.written.contains(choice)
+                && let Some(text) = spoken(fields, self.tongue)
+            {
+                let event = Event::Text { choice: *choice, text };
+                self.note(&event);
+                content = true;
+                self.encoder.encode(&event, &mut bytes);
+            }
         }
         self.events = events;
         if content || !bytes.is_empty() {

@@ -355,6 +355,11 @@ impl Live {
         self.relay.in_background()
     }
 
+    /// The id of the answer of which this is another look, and whether it was seen to its end.
+    pub fn looked_for(&self) -> Option<(&str, bool)> {
+        self.relay.looked_for().map(|id| (id, self.relay.is_complete()))
+    }
+
     /// Bytes of text of a complete answer, by which others are estimated; zero where it goes on with another one.
     pub fn heard(&self) -> u64 {
         if self.went_on || !self.relay.is_complete() { 0 } else { self.relay.text_bytes() }

@@ -220,6 +220,9 @@ impl StreamBody {
         (settlement.usage, settlement.heard) = (Some(live.usage(prompt)), live.heard());
         settlement.finish = live.finish_reason();
         settlement.target = Some(live.target().clone());
+        if let Some((id, complete)) = live.looked_for() {
+            settlement.learn_of_look(id, complete);
+        }
         if let Some(id) = live.in_background() {
             settlement.announce(id);
             settlement.learn_of(Later::Begun(id.into()));

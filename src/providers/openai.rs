@@ -7,6 +7,7 @@ mod completions;
 mod decode;
 mod decoder;
 mod details;
+mod either;
 pub(super) mod embeddings;
 pub(super) mod encode;
 mod envelope;
@@ -39,12 +40,12 @@ use http::HeaderMap;
 use self::completions::Completions;
 use super::responses::{Responses, any_matches};
 use super::{
-    ClientBody, Dialect, Embeddings, ModerationQuirks, Moderations, Outgoing, Provider, QuirkSettings, Relay,
-    Relayed, Rerank, RerankAsk, RerankQuirks, StreamRelay, moderation, rerank,
+    ClientBody, CountTokens, Dialect, Embeddings, ModerationQuirks, Moderations, Outgoing, Provider,
+    QuirkSettings, Relay, Relayed, Rerank, RerankAsk, RerankQuirks, StreamRelay, moderation, rerank,
 };
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::target::TargetName;
 
 /// What usage objects of OpenAI's making say.
@@ -75,6 +76,11 @@ impl OpenAi {
         let completions = completes.then(|| Box::new(Completions::new(quirks.clone(), clock.clone())));
         Self { quirks, clock, responses, completions }
     }
+
+    /// The vendor's other dialect, where it speaks both for the same models.
+    fn both(&self) -> Option<&Responses> {
+        self.responses.as_deref().filter(|_| self.quirks.responses)
+    }
 }
 
 impl Provider for OpenAi {
@@ -82,18 +88,34 @@ impl Provider for OpenAi {
         Dialect::OpenAi
     }
 
+    /// Where the model calls no tools in chat completions as it thinks, it is asked in the vendor's other dialect.
     fn encode(&self, request: &Request, target: &TargetName) -> Result<Outgoing, Fault> {
-        encode::chat(request, target, &self.quirks)
+        let elsewhere =
+            || reasoning::calls_elsewhere(request.reasoning.as_ref(), &target.model, &self.quirks);
+        match self.both() {
+            Some(responses) if !request.tools.is_empty() && elsewhere() => responses.encode(request, target),
+            _ => encode::chat(request, target, &self.quirks),
+        }
     }
 
     fn decode(&self, body: &[u8]) -> Result<Answer, Fault> {
         let excludes_reasoning = self.quirks.completion_excludes_reasoning;
-        whole::normalised(body, excludes_reasoning, self.clock.unix_ms()).map(decode::answer)
+        let answer = whole::normalised(body, excludes_reasoning, self.clock.unix_ms()).map(decode::answer);
+        match (answer, self.both()) {
+            (Err(fault), Some(responses)) if fault.kind == FaultKind::Malformed => {
+                responses.decode(body).map_err(|_| fault)
+            }
+            (answer, _) => answer,
+        }
     }
 
     fn stream_decoder(&self) -> Box<dyn StreamDecoder> {
         let excludes_reasoning = self.quirks.completion_excludes_reasoning;
-        Box::new(decoder::OpenAiDecoder::new(excludes_reasoning, self.clock.unix_ms()))
+        let chat = Box::new(decoder::OpenAiDecoder::new(excludes_reasoning, self.clock.unix_ms()));
+        match self.both() {
+            Some(responses) => Box::new(either::Either::new(chat, responses.stream_decoder())),
+            None => chat,
+        }
     }
 
     fn fault(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Fault {
@@ -116,6 +138,10 @@ impl Provider for OpenAi {
     fn speaker(&self, model: &str) -> Option<&dyn Provider> {
         let only = !self.quirks.responses_only.is_empty() && any_matches(&self.quirks.responses_only, model);
         self.responses.as_deref().filter(|_| only).map(|responses| responses as &dyn Provider)
+    }
+
+    fn count_tokens(&self) -> Option<&dyn CountTokens> {
+        self.responses.as_deref().and_then(Provider::count_tokens)
     }
 
     fn embeddings(&self) -> Option<&dyn Embeddings> {

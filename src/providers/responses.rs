@@ -27,7 +27,8 @@ use http::HeaderMap;
 use super::openai;
 use super::service::tier_in;
 use super::{
-    ClientBody, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed, StreamRelay,
+    ClientBody, CountTokens, Dialect, Embeddings, Outgoing, Provider, QuirkSettings, Relay, Relayed,
+    StreamRelay,
 };
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
@@ -54,6 +55,7 @@ impl Responses {
             deployments: quirks.deployments.clone(),
             responses_path: quirks.responses_path.clone(),
             responses_websocket: quirks.responses_websocket,
+            input_tokens: quirks.input_tokens,
             encrypted_by: quirks.encrypted_by.clone(),
             no_developer_role: quirks.no_developer_role,
             lacks: quirks.lacks.clone(),
@@ -109,8 +111,25 @@ impl Provider for Responses {
         Some(self)
     }
 
+    fn count_tokens(&self) -> Option<&dyn CountTokens> {
+        self.quirks.input_tokens.then_some(self as &dyn CountTokens)
+    }
+
     fn embeddings(&self) -> Option<&dyn Embeddings> {
         Some(self)
+    }
+}
+
+impl CountTokens for Responses {
+    fn splice(&self, body: &ClientBody, target: &TargetName) -> Result<Outgoing, Fault> {
+        let mut outgoing = Relay::splice(self, body, target)?;
+        let at = outgoing.path.find('?').unwrap_or(outgoing.path.len());
+        outgoing.path.insert_str(at, "/input_tokens");
+        Ok(outgoing)
+    }
+
+    fn whole(&self, body: Bytes) -> Result<Relayed, Fault> {
+        whole::count(body, self.clock.unix_ms())
     }
 }
 

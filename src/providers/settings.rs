@@ -391,6 +391,8 @@ pub struct QuirkSettings {
     pub responses: bool,
     /// The vendor takes Responses over a WebSocket, too.
     pub responses_websocket: bool,
+    /// The vendor counts the tokens of requests for Responses, at `/input_tokens` below their path.
+    pub input_tokens: bool,
     /// Path of Responses below the base URL, by default `/responses`. `{model}` stands for the model.
     pub responses_path: Option<String>,
     /// Models that the vendor offers only by Responses, with `*` for any text: `o1-pro*`. Clients of other dialects
@@ -484,6 +486,7 @@ impl QuirkSettings {
         both.kept_path = own.kept_path.clone().or_else(|| self.kept_path.clone());
         both.responses |= own.responses;
         both.responses_websocket |= own.responses_websocket;
+        both.input_tokens |= own.input_tokens;
         both.responses_path = own.responses_path.clone().or_else(|| self.responses_path.clone());
         both.encrypted_by = own.encrypted_by.clone().or_else(|| self.encrypted_by.clone());
         both.embeddings_path = own.embeddings_path.clone().or_else(|| self.embeddings_path.clone());

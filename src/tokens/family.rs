@@ -115,7 +115,7 @@ const FAMILIES: [Family; 24] = [
         message: 0,
         ..OPENAI
     },
-    Family { name: "gpt-5", words: &["^gpt-5", "^o1", "^o3", "^o4", "^codex"], base: 2, ..OPENAI },
+    Family { name: "gpt-5", words: &["^gpt-5", "^gpt-6", "^o1", "^o3", "^o4", "^codex"], base: 2, ..OPENAI },
     Family {
         name: "gpt-4o",
         words: &[

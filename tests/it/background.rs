@@ -162,6 +162,71 @@ async fn a_stream_in_the_background_that_its_client_leaves_is_read_later_and_pai
     assert_eq!(purse(&gateway).await, (PAID, 0));
 }
 
+/// Answers in the background, though it keeps nothing for good; streams `resp_1` from where it is asked to.
+fn forgetful() -> Upstream {
+    Upstream::start(move |heard| {
+        let said = |status: &str| {
+            let mut response = response("resp_1", status);
+            response["store"] = false.into();
+            response
+        };
+        let Some((_, query)) = heard.path.split_once('?') else {
+            return acts::whole(200, &said(if heard.method == "POST" { "queued" } else { "completed" }));
+        };
+        let after = query.split_once("starting_after=").map_or(-1, |(_, after)| after.parse().unwrap());
+        let events = [
+            json!({ "type": "response.created", "response": said("queued"), "sequence_number": 0 }),
+            json!({ "type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "Hello",
+                "item_id": "msg_1", "sequence_number": 1 }),
+            json!({ "type": "response.completed", "response": said("completed"), "sequence_number": 2 }),
+        ];
+        let wanted = events.iter().filter(|event| event["sequence_number"].as_i64() > Some(after));
+        let text: String = wanted
+            .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
+            .collect();
+        acts::stream(&text, 40)
+    })
+}
+
+#[tokio::test]
+async fn what_is_made_in_the_background_is_found_though_nothing_is_kept_for_good() {
+    for stored in [true, false] {
+        let up = forgetful();
+        let gateway = house(&up, "");
+        let body = json!({ "model": "a/m", "input": "one", "background": true, "store": stored });
+        let queued = post(gateway.clients, "/v1/responses", &body).await;
+        assert_eq!(queued.json()["status"], "queued", "{queued:#?}");
+        for _ in 0..2 {
+            let reply = look(&gateway, Method::GET, "/v1/responses/resp_1").await;
+            assert_eq!((reply.status, &reply.json()["status"]), (200, &json!("completed")), "{stored}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_the_background_is_streamed_from_where_the_client_was_and_paid_for_once() {
+    let up = forgetful();
+    let gateway = house(&up, "budgets:\n  - { name: all, dollars: 9, per: total }\n");
+    assert_eq!(ask(&gateway).await.status, 200);
+    for (query, events) in [("stream=true", 3), ("stream=true&starting_after=1", 1), ("stream=true", 3)] {
+        let reply = look(&gateway, Method::GET, &format!("/v1/responses/resp_1?{query}")).await;
+        assert_eq!(reply.status, 200, "{reply:#?}");
+        assert_eq!(reply.header("content-type"), "text/event-stream; charset=utf-8");
+        let text = reply.text();
+        assert_eq!(text.matches("event: response.").count(), events, "{text}");
+        assert!(text.ends_with("\n\n") && !text.contains("[DONE]"), "{text}");
+        assert!(up.heard().pop().unwrap().path.ends_with(&format!("/responses/resp_1?{query}")));
+    }
+    let rows = rows(&gateway).await;
+    let costs: Vec<_> = rows.iter().map(|row| row["cost"].as_u64().unwrap()).collect();
+    assert_eq!(costs, [PAID, 0, 0, 0], "{rows:#?}");
+    assert_eq!(purse(&gateway).await, (PAID, 0));
+    // Seen to its end, it is here.
+    let heard = up.heard().len();
+    assert_eq!(look(&gateway, Method::GET, "/v1/responses/resp_1").await.json()["status"], "completed");
+    assert_eq!(up.heard().len(), heard);
+}
+
 #[tokio::test]
 async fn looks_through_the_passthrough_cost_nothing_whatever_they_tell() {
     let up = provider();

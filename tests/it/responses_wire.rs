@@ -271,3 +271,51 @@ async fn what_fails_after_its_first_word_ends_in_an_error() {
     let reply = chat(&gateway, &ask("wire/refuses")).await;
     assert_eq!((reply.status, reply.json()["error"]["message"].clone()), (400, "no".into()));
 }
+
+#[tokio::test]
+async fn a_model_that_calls_tools_in_responses_alone_while_it_thinks_is_asked_there() {
+    let (upstream, gateway) = house();
+    let sent = || upstream.heard().pop().unwrap();
+    let tools = json!([{"name": "weather", "input_schema": {"type": "object"}}]);
+    let ask = |model: &str, tools: Value, more: Value| {
+        let mut body = json!({"model": model, "max_tokens": 50, "tools": tools, "messages": [{"role": "user", "content": "hi"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    for (model, tools, more, path) in [
+        ("openai/gpt-6.1-sol", tools.clone(), json!({}), "/v1/responses"),
+        ("openai/gpt-5.6", tools.clone(), json!({"stream": true}), "/v1/responses"),
+        ("openai/gpt-5.6", tools.clone(), json!({"thinking": {"type": "disabled"}}), "/v1/chat/completions"),
+        ("openai/gpt-5.6", json!([]), json!({}), "/v1/chat/completions"),
+        ("openai/gpt-5.4", tools.clone(), json!({}), "/v1/chat/completions"),
+        (
+            "openai/gpt-5.4",
+            tools.clone(),
+            json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
+            "/v1/responses",
+        ),
+    ] {
+        let reply = post(gateway.clients, "/v1/messages", &ask(model, tools, more.clone())).await;
+        let text = String::from_utf8_lossy(&reply.body);
+        let said = sent();
+        assert_eq!((reply.status, &*said.path), (200, path), "{model} {more}: {text}");
+        let calls = path == "/v1/responses";
+        assert_eq!(
+            text.contains("tool_use") && text.contains("gAAAA_secret_thought"),
+            calls,
+            "{model} {more}: {text}"
+        );
+        let body = said.json();
+        if more.get("thinking").is_some_and(|thinking| thinking["type"] == "disabled") {
+            assert_eq!(body["reasoning_effort"], "none");
+        }
+    }
+    // Who speaks the provider's dialect is sent on as it asked.
+    let reply = chat(
+        &gateway,
+        &json!({"model": "openai/gpt-6.1-sol", "messages": [{"role": "user", "content": "hi"}],
+        "tools": [{"type": "function", "function": {"name": "weather"}}]}),
+    )
+    .await;
+    assert_eq!((reply.status, &*sent().path), (200, "/v1/chat/completions"));
+}

@@ -60,10 +60,29 @@ async fn prompts_are_counted_here_where_the_target_cannot() {
     let gemini = json!({ "contents": [{ "role": "user", "parts": [{ "text": "hello world" }] }] });
     let gemini = post(&gateway, "/v1beta/models/openai/gpt-4o:countTokens", &gemini).await;
     assert_eq!(gemini.json(), json!({ "totalTokens": 9 }), "{}", gemini.text());
-    let responses = json!({ "model": "openai/gpt-4", "input": "hello world" });
+    let responses = json!({ "model": "house/gpt-4", "input": "hello world" });
     let responses = post(&gateway, "/v1/responses/input_tokens", &responses).await;
     assert_eq!(responses.json()["input_tokens"], 9, "{}", responses.text());
     assert!(up.heard().is_empty(), "nobody else was asked");
+}
+
+#[tokio::test]
+async fn openai_counts_what_is_asked_for_in_its_own_words() {
+    let up = Upstream::start(|heard| match &*heard.path {
+        "/v1/responses/input_tokens" => {
+            acts::whole(200, &json!({ "object": "response.input_tokens", "input_tokens": 51 }))
+        }
+        _ => acts::error(404, "no such path"),
+    });
+    let gateway = gateway::start(&config(&up, ""));
+    let asked = json!({ "model": "openai/gpt-4o", "input": [{ "role": "user", "content": "hello" }], "truncation": "auto",
+        "tools": [{ "type": "web_search" }] });
+    let reply = post(&gateway, "/v1/responses/input_tokens", &asked).await;
+    assert_eq!((reply.status, &reply.json()["input_tokens"]), (200, &json!(51)), "{}", reply.text());
+    assert!(!reply.headers.contains_key("x-tollgate-warnings"), "{reply:#?}");
+    let mut sent = up.heard().pop().unwrap().json();
+    sent["model"] = asked["model"].clone();
+    assert_eq!(sent, asked, "as the client wrote it");
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ impl Ask {
     pub fn read(body: Body, shelf: &Shelf, counts: bool) -> Result<Self, Fault> {
         let (mut model, mut input, mut stream, mut max_tokens) = (None, None, None, None);
         let (mut user, mut safety_identifier, mut store, mut previous) = (None, None, None, None);
-        let mut continues = false;
+        let (mut continues, mut background) = (false, None);
         for field in body.fields() {
             let param = |name| Param { name, raw: body.value(field), items: field.items };
             match &*field.key {
@@ -73,7 +73,7 @@ impl Ask {
                 "metadata" => drop(param("metadata").object()?),
                 "text" => drop(param("text").object()?),
                 "reasoning" => drop(param("reasoning").object()?),
-                "background" => drop(param("background").boolean()?),
+                "background" => background = param("background").boolean()?,
                 "prompt" | "conversation" => continues |= body.value(field) != b"null",
                 _ => {}
             }
@@ -87,7 +87,8 @@ impl Ask {
             max_tokens,
             user: user.or(safety_identifier),
             items: input.unwrap_or(0),
-            store: store.unwrap_or(true),
+            // What is made in the background is looked for later, whatever becomes of it then.
+            store: store.unwrap_or(true) || background == Some(true),
             purpose: if counts { Purpose::Count } else { Purpose::Answer },
             before: Before::find(previous.as_deref(), shelf)?,
             previous,
@@ -117,7 +118,7 @@ impl Ask {
     pub(super) fn errand(body: Body, model: Arc<str>, errand: Errand) -> Self {
         Self {
             model,
-            stream: false,
+            stream: errand.streams(),
             max_tokens: None,
             user: None,
             items: 0,

@@ -19,7 +19,7 @@ use crate::facts::{self, Endpoint};
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Asked, Door, Head, Items, Later};
 use crate::json;
-use crate::providers::{Dialect, Names, Outgoing, Relay, Relayed, StreamRelay, Target};
+use crate::providers::{CountTokens, Dialect, Names, Outgoing, Relay, Relayed, StreamRelay, Target};
 
 /// `POST /v1/responses`.
 pub struct OpenAiResponses;
@@ -161,7 +161,7 @@ impl Asked for Ask {
     /// The provider that made the previous response keeps more of it than any client sees.
     fn prefer(&self, targets: &mut [Target]) {
         let keeper = match self.purpose() {
-            Purpose::Errand(errand) => Some(errand.keeper()),
+            Purpose::Errand(errand) => Some(errand.holder()),
             _ => self.before().keeper().map(|keeper| &*keeper.provider),
         };
         if let Some(keeper) = keeper {
@@ -174,6 +174,13 @@ impl Ask {
     /// The names under which a target is told of the tools.
     fn names(&self, target: &Target) -> Option<Names> {
         translate::names(target, Dialect::Responses, Names::said(&self.request().ok()?.request))
+    }
+
+    /// Who counts the tokens of this request, where they are wanted and the target's provider does it.
+    fn counter<'t>(&self, target: &'t Target) -> Option<&'t dyn CountTokens> {
+        let Purpose::Count = self.purpose() else { return None };
+        target.wire().responses()?;
+        target.wire().count_tokens()
     }
 
     /// The request for a target of another dialect.
@@ -195,6 +202,10 @@ impl Carry for Ask {
         if let Purpose::Compaction = self.purpose() {
             return compact::outgoing(self, target);
         }
+        if let Some(counter) = self.counter(target) {
+            let counting = native::Counting(counter);
+            return native::outgoing(&counting, self.body(), self.before(), self.shelf(), target);
+        }
         if let Some(relay) = relay(target) {
             return native::outgoing(relay, self.body(), self.before(), self.shelf(), target);
         }
@@ -207,6 +218,9 @@ impl Carry for Ask {
         }
         if let Purpose::Compaction = self.purpose() {
             return compact::whole(target, body);
+        }
+        if let Some(counter) = self.counter(target) {
+            return counter.whole(body);
         }
         if let Some(relay) = relay(target) {
             let mut relayed = relay.whole(body)?;
@@ -229,6 +243,9 @@ impl Carry for Ask {
 
     fn instead(&self, target: &Target) -> Option<Instead> {
         let Purpose::Count = self.purpose() else { return None };
+        if self.counter(target).is_some() {
+            return None;
+        }
         let write = |tokens| format!(r#"{{"object":"response.input_tokens","input_tokens":{tokens}}}"#);
         Some(instead(self.counted(), self.estimate(), target, "answer.input_tokens", write))
     }
@@ -242,6 +259,9 @@ impl Carry for Ask {
     }
 
     fn stream(&self, target: &Target) -> Result<Box<dyn StreamRelay>, Fault> {
+        if let Purpose::Errand(errand) = self.purpose() {
+            return Ok(errand.stream(relay(target).ok_or_else(unable)?));
+        }
         if let Some(relay) = relay(target) {
             return Ok(Box::new(Watched::new(relay.stream(true), self.keeper(target, true))));
         }

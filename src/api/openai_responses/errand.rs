@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Method;
 use http::header::CONTENT_TYPE;
+use http::{Method, Uri};
 
 use super::compact::below;
 use super::keep::Keeper;
-use super::lookup::{Lookup, Wish, refuse_stream};
+use super::look::Looked;
+use super::lookup::{Lookup, Wish, wants_stream};
 use super::{Ask, ResponseEncoder};
 use crate::api::openai_chat;
 use crate::api::routes::unescape;
@@ -18,7 +19,7 @@ use crate::facts::Endpoint;
 use crate::fault::{Fault, FaultKind, Retry};
 use crate::gateway::{Asked, Door, Head, Later};
 use crate::json::{self, Body};
-use crate::providers::{Dialect, Outgoing, Relay, Relayed, Target};
+use crate::providers::{Dialect, Outgoing, Relay, Relayed, StreamRelay, Target};
 use crate::store::{Kept, Shelf};
 
 /// The door of `/v1/responses/{id}` for responses that their provider keeps.
@@ -29,8 +30,10 @@ pub(super) struct Errand {
     wish: Wish,
     kept: Arc<Kept>,
     shelf: Shelf,
-    /// What of the query its provider is told: which parts of the answer shall be there, too.
-    includes: Vec<String>,
+    /// Whether it is wanted as a stream.
+    streams: bool,
+    /// What of the query its provider is told: which parts of the answer shall be there, too, and where its stream begins.
+    told: Vec<String>,
 }
 
 impl Door for AtProvider {
@@ -48,13 +51,14 @@ impl Door for AtProvider {
         let kept = head.shelf.get(id).ok_or_else(|| super::lookup::unknown(id))?;
         let model = kept.target.to_string();
         let body = Body::read(kept.request.clone())?;
-        if self.0 == Wish::Read {
-            refuse_stream(head.uri)?;
-        }
+        let streams = self.0 == Wish::Read && wants_stream(head.uri);
+        let goes_on = |name: &str| {
+            let (key, _) = name.split_once('=').unwrap_or((name, ""));
+            key.starts_with("include") || streams && matches!(key, "stream" | "starting_after")
+        };
         let pairs = head.uri.query().unwrap_or_default().split('&');
-        let includes =
-            pairs.filter(|pair| unescape(pair).starts_with("include")).map(str::to_owned).collect();
-        let errand = Errand { wish: self.0, kept, shelf: head.shelf.clone(), includes };
+        let told = pairs.filter(|pair| goes_on(&unescape(pair))).map(str::to_owned).collect();
+        let errand = Errand { wish: self.0, kept, shelf: head.shelf.clone(), streams, told };
         Ok(Arc::new(Ask::errand(body, model.into(), errand)))
     }
 
@@ -69,7 +73,7 @@ impl Door for AtProvider {
 
 impl Errand {
     /// The provider that keeps the response.
-    pub(super) fn keeper(&self) -> &str {
+    pub(super) fn holder(&self) -> &str {
         &self.kept.target.provider
     }
 
@@ -83,7 +87,7 @@ impl Errand {
         let mut outgoing = relay.splice(&nothing, &target.name)?;
         let operation = if self.wish == Wish::Cancel { "/cancel" } else { "" };
         outgoing.path = below(&outgoing.path, &format!("/{}{operation}", self.kept.id));
-        for pair in &self.includes {
+        for pair in &self.told {
             outgoing.path.push(if outgoing.path.contains('?') { '&' } else { '?' });
             outgoing.path.push_str(pair);
         }
@@ -96,6 +100,27 @@ impl Errand {
         outgoing.body.clear();
         outgoing.lost.clear();
         Ok(outgoing)
+    }
+
+    /// Whether it is wanted as a stream.
+    pub(super) fn streams(&self) -> bool {
+        self.streams
+    }
+
+    /// The provider's stream as it comes. One that is seen to its end tells what is kept.
+    pub(super) fn stream(&self, relay: &dyn Relay) -> Box<dyn StreamRelay> {
+        let keeper = is_under_way(&self.kept).then(|| self.keeper());
+        Box::new(Looked::new(relay.stream(true), self.kept.id.clone(), keeper))
+    }
+
+    fn keeper(&self) -> Keeper {
+        Keeper {
+            shelf: self.shelf.clone(),
+            previous: self.kept.previous.clone(),
+            request: self.kept.request.clone(),
+            target: self.kept.target.clone(),
+            native: true,
+        }
     }
 
     /// What an answer says of the work in the background.
@@ -122,14 +147,7 @@ impl Errand {
             if let Ok(complete) = relay.whole(body.clone()) {
                 (relayed.usage, relayed.finish) = (complete.usage.or(usage), complete.finish);
             }
-            Keeper {
-                shelf: self.shelf.clone(),
-                previous: self.kept.previous.clone(),
-                request: self.kept.request.clone(),
-                target: self.kept.target.clone(),
-                native: true,
-            }
-            .keep(body);
+            self.keeper().keep(body);
         }
         Ok(relayed)
     }
@@ -143,11 +161,7 @@ pub(super) fn is_under_way(kept: &Kept) -> bool {
 /// Whether an answer is left undone though nobody asked for one in the background: neither the client nor, as the answer
 /// tells, the provider's settings.
 pub(super) fn is_left_undone(asked: &Body, answer: &[u8]) -> bool {
-    let said = || {
-        let answer = std::str::from_utf8(answer).unwrap_or_default();
-        json::entries(answer).any(|(key, raw)| key == "background" && raw == "true")
-    };
-    is_status_under_way(answer) && asked.bool("background") != Some(true) && !said()
+    is_status_under_way(answer) && asked.bool("background") != Some(true) && !is_of_background(answer)
 }
 
 /// The id of an answer that its provider has begun to make in the background.
@@ -163,9 +177,17 @@ pub(super) fn is_status_under_way(answer: &[u8]) -> bool {
     status.is_some_and(|(_, raw)| matches!(raw, "\"queued\"" | "\"in_progress\""))
 }
 
+/// Whether an answer was made in the background: its provider can stream it again, even if it keeps nothing else.
+fn is_of_background(answer: &[u8]) -> bool {
+    let answer = std::str::from_utf8(answer).unwrap_or_default();
+    json::entries(answer).any(|(key, raw)| key == "background" && raw == "true")
+}
+
 /// The door for a lookup, where the provider has to be asked.
-pub(in crate::api) fn door(lookup: &Lookup, shelf: &Shelf) -> Option<&'static dyn Door> {
-    shelf.get(lookup.wanted()).filter(|kept| kept.native)?;
+pub(in crate::api) fn door(lookup: &Lookup, shelf: &Shelf, uri: &Uri) -> Option<&'static dyn Door> {
+    let again =
+        |kept: &Kept| lookup.wish() == Wish::Read && wants_stream(uri) && is_of_background(&kept.answer);
+    shelf.get(lookup.wanted()).filter(|kept| kept.native || again(kept))?;
     Some(match lookup.wish() {
         Wish::Read => &AtProvider(Wish::Read),
         Wish::Delete => &AtProvider(Wish::Delete),

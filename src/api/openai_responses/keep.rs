@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::errand::is_status_under_way;
 use super::error::failed_events;
 use crate::chat::{Loss, Usage};
 use crate::fault::Fault;
@@ -11,7 +12,8 @@ use crate::store::{Kept, Shelf};
 use crate::target::TargetName;
 
 /// The last events of a stream, each with the whole response.
-const LAST: &[&str] = &["\"response.completed\"", "\"response.incomplete\"", "\"response.failed\""];
+pub(super) const LAST: &[&str] =
+    &["\"response.completed\"", "\"response.incomplete\"", "\"response.failed\""];
 
 /// The first events, with the response as it begins.
 const FIRST: &[&str] = &["\"response.created\"", "\"response.queued\"", "\"response.in_progress\""];
@@ -34,19 +36,21 @@ impl Keeper {
     /// Keeps `answer`, a whole response object.
     pub(super) fn keep(self, answer: Bytes) {
         let text = std::str::from_utf8(&answer).unwrap_or_default();
-        let (mut id, mut items, mut kept_there) = (None, Vec::new(), true);
+        let (mut id, mut items, mut kept_there, mut background) = (None, Vec::new(), true, false);
         for (key, value) in json::entries(text) {
             match &*key {
                 "id" => id = json::text(value),
                 "store" => kept_there = value != "false",
+                "background" => background = value == "true",
                 "output" => items = json::elements(value).filter_map(id_of).collect(),
                 _ => {}
             }
         }
         let Some(id) = id.map(Box::from) else { return };
         let Self { shelf, previous, request, target, native } = self;
-        // Several vendors speak this dialect and keep nothing: for them it is kept here.
-        let native = native && kept_there;
+        // Several vendors speak this dialect and keep nothing: for them it is kept here. What is made in the background is
+        // nowhere else while it is under way, also where nothing is kept afterwards.
+        let native = native && (kept_there || background && is_status_under_way(&answer));
         shelf.keep(Kept { id, previous, request, answer, items, target, native });
     }
 }
@@ -119,7 +123,7 @@ impl Watched {
 }
 
 /// The response in the last of these events that is one of `kinds`.
-fn response_in(frames: &Bytes, kinds: &[&str]) -> Option<Bytes> {
+pub(super) fn response_in(frames: &Bytes, kinds: &[&str]) -> Option<Bytes> {
     let response = data(frames).find_map(|data| {
         let (mut response, mut wanted) = (None, false);
         for (key, value) in json::entries(data) {

@@ -79,7 +79,11 @@ impl Lookup {
     fn answer(&self, shelf: &Shelf, uri: &Uri) -> Result<bytes::Bytes, Fault> {
         let kept = shelf.get(&self.id).ok_or_else(|| unknown(&self.id))?;
         match self.wish {
-            Wish::Read => refuse_stream(uri).map(|()| kept.answer.clone()),
+            Wish::Read if wants_stream(uri) => {
+                let text = "this response is answered as a whole, for its provider does not keep it: leave `stream` away";
+                Err(Fault::bad_request(text, "stream"))
+            }
+            Wish::Read => Ok(kept.answer.clone()),
             Wish::Delete => {
                 shelf.forget(&self.id);
                 Ok(json!({ "id": self.id, "object": "response", "deleted": true }).to_string().into())
@@ -90,12 +94,9 @@ impl Lookup {
     }
 }
 
-/// Refuses to stream what is there already.
-pub(super) fn refuse_stream(uri: &Uri) -> Result<(), Fault> {
-    if query(uri, "stream") != Some("true") {
-        return Ok(());
-    }
-    Err(Fault::bad_request("a kept response is answered as a whole: leave `stream` away", "stream"))
+/// Whether the answer is wanted as a stream.
+pub(super) fn wants_stream(uri: &Uri) -> bool {
+    query(uri, "stream") == Some("true")
 }
 
 /// The fault for a response that nobody knows.

@@ -11,15 +11,35 @@ use super::{ids, proof};
 use crate::chat::Loss;
 use crate::fault::{Fault, FaultKind};
 use crate::json::{self, Body, Splice};
-use crate::providers::{ClientBody, Outgoing, Relay, Target};
+use crate::providers::{ClientBody, CountTokens, Outgoing, Relay, Target};
 use crate::store::{Kept, Shelf};
+
+/// Who puts into the client's bytes what a target needs.
+pub(super) trait Splicer {
+    fn splice(&self, body: &ClientBody, target: &Target) -> Result<Outgoing, Fault>;
+}
+
+impl Splicer for dyn Relay + '_ {
+    fn splice(&self, body: &ClientBody, target: &Target) -> Result<Outgoing, Fault> {
+        Relay::splice(self, body, &target.name)
+    }
+}
+
+/// The same for a request whose tokens are to be counted.
+pub(super) struct Counting<'a>(pub(super) &'a dyn CountTokens);
+
+impl Splicer for Counting<'_> {
+    fn splice(&self, body: &ClientBody, target: &Target) -> Result<Outgoing, Fault> {
+        self.0.splice(body, &target.name)
+    }
+}
 
 /// The request for `target`.
 ///
 /// Normally the client's bytes. Rewritten is only an `input` that names or holds what this gateway has made: kept
 /// conversations and items are written out, ids and proofs of ours taken away.
 pub(super) fn outgoing(
-    relay: &dyn Relay,
+    relay: &(impl Splicer + ?Sized),
     body: &ClientBody,
     before: &Before,
     shelf: &Shelf,
@@ -28,7 +48,7 @@ pub(super) fn outgoing(
     let input = body.raw("input").unwrap_or_default();
     let known = before.is_known_to(target);
     if known && !ids::may_hold_ours(input) && !refers_elsewhere(input, shelf, target) {
-        return relay.splice(body, &target.name);
+        return relay.splice(body, target);
     }
     let mut writer = Writer { shelf, target, items: Vec::new(), lost: Vec::new() };
     if !known {
@@ -44,7 +64,7 @@ pub(super) fn outgoing(
     }
     let written = Body::read(splice.finish().concat().into())
         .map_err(|_| Fault::new(FaultKind::Internal, "the kept conversation could not be written out"))?;
-    let mut outgoing = relay.splice(&written, &target.name)?;
+    let mut outgoing = relay.splice(&written, target)?;
     outgoing.lost.extend(writer.lost);
     Ok(outgoing)
 }

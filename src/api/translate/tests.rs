@@ -103,6 +103,50 @@ fn openais_usage(usage: &Value) -> [u64; 3] {
     [n(&usage["prompt_tokens"]), n(&usage["completion_tokens"]), cached]
 }
 
+#[test]
+fn what_is_spoken_is_written_for_a_door_without_sounds() {
+    let target = target("openai");
+    let message = |audio: Value, content: Value| {
+        let choice = json!({"index": 0, "finish_reason": "stop",
+            "message": {"role": "assistant", "content": content, "audio": audio}});
+        json!({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+    };
+    let spoken = json!({"id": "a", "data": "AAAA", "expires_at": 9, "transcript": "good day"});
+    for (content, expected) in [(Value::Null, "good day"), (json!("in words"), "in words")] {
+        let body = message(spoken.clone(), content.clone()).to_string();
+        let told = whole(&target, body.as_bytes(), &anthropic_messages::TONGUE, None, |answer| {
+            encode_message(answer, "msg")
+        });
+        let told = told.unwrap();
+        assert_eq!(read_message(&serde_json::from_slice(&told.body).unwrap()).text, expected);
+        assert_eq!(told.lost, [Loss::dropped("answer.choices[0].audio")]);
+
+        let delta = |delta: Value, finish: Value| {
+            json!({"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m",
+                "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+        };
+        let deltas = [
+            json!({"role": "assistant", "content": content}),
+            json!({"audio": {"id": "a", "transcript": "good "}}),
+            json!({"audio": {"data": "AAAA"}}),
+            json!({"audio": {"transcript": "day"}}),
+        ];
+        let last = delta(json!({}), json!("stop"));
+        let chunks = deltas.into_iter().map(|said| delta(said, Value::Null)).chain([last]);
+        let body: String = chunks.map(|chunk| format!("data: {chunk}\n\n")).collect();
+        let encoder = Box::new(MessageEncoder::new("msg".into()));
+        let body = format!("{body}data: [DONE]\n\n");
+        let (text, relay) = stream_through(&target, &anthropic_messages::TONGUE, encoder, &body, 50);
+        assert_eq!(read_message_stream(&text).text, expected);
+        assert_eq!(relay.lost(), [Loss::dropped("answer.choices[0].audio")]);
+
+        let encoder = Box::new(ChatEncoder::new(true, fallback()));
+        let (text, relay) = stream_through(&target, &openai_chat::TONGUE, encoder, &body, 50);
+        assert!(text.contains(r#""audio":{"transcript":"day"}"#) && relay.lost().is_empty(), "{text}");
+        assert_eq!(read_chat_stream(&text).text, content.as_str().unwrap_or_default());
+    }
+}
+
 /// Anthropic's stop reason in OpenAI's word.
 fn word(stop: &str) -> String {
     match stop {

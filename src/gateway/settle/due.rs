@@ -9,7 +9,7 @@ use crate::chat::{Tier, Usage};
 use crate::facts::Endpoint;
 use crate::gateway::batch::{self, Batch, Results};
 use crate::gateway::door::{Asked, Later};
-use crate::ledger::{Closing, Entry, First, Tab, booked_elsewhere};
+use crate::ledger::{Closing, Entry, First, Tab, book, booked_elsewhere};
 use crate::money::Nano;
 use crate::store::Claim;
 use crate::target::TargetName;
@@ -146,6 +146,29 @@ impl Settlement {
                 }
             }
         }
+    }
+
+    /// A stream that looked at an answer which was asked for before. It is paid for where that was asked.
+    pub(in crate::gateway) fn learn_of_look(&mut self, id: &str, complete: bool) {
+        if !complete {
+            self.usage = Some(Usage::nothing());
+            return self.wait_on(id);
+        }
+        self.due.when = When::Never;
+        if !self.pay_off(id, self.usage) {
+            self.usage = Some(Usage::nothing());
+            return;
+        }
+        // Other gateways that see it book it no more.
+        let (Some(provider), shared, id) = (self.provider(), self.shared.clone(), id.to_owned()) else {
+            return;
+        };
+        let keep = self.snapshot.kept.keep;
+        tokio::spawn(async move {
+            if let Some(redis) = shared.answers.redis() {
+                book(redis, &provider, &id, keep).await;
+            }
+        });
     }
 
     /// What an answer says of a batch. Whoever asked for it pays, once somebody sees that it is done.

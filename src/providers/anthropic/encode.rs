@@ -33,8 +33,7 @@ const OWN_FIELDS: &[&str] = &[
 ];
 
 /// Fields of a tool that Anthropic knows beyond the canonical ones.
-const OWN_TOOL_FIELDS: &[&str] =
-    &["type", "input_examples", "defer_loading", "allowed_callers", "eager_input_streaming"];
+const OWN_TOOL_FIELDS: &[&str] = &["type", "input_examples", "eager_input_streaming"];
 
 /// The upstream request.
 ///
@@ -163,6 +162,9 @@ fn tools(asked: &Request, claude: Option<Claude>, searches: bool, body: &mut Obj
         tool.kind != ToolKind::Server || tool.is_anthropics() || (searches && Search::of(tool).is_some())
     };
     let wish = Wish::read(asked, says, lost);
+    // What OpenAI's search would load is there from the beginning without it.
+    let loads =
+        !asked.tools.iter().any(|tool| tool.rest.get("type").is_some_and(|kind| kind == "tool_search"));
     let mut tools = Vec::with_capacity(asked.tools.len());
     for (at, tool) in asked.tools.iter().enumerate() {
         if wish.leaves_out(tool, at, lost) {
@@ -170,7 +172,7 @@ fn tools(asked: &Request, claude: Option<Claude>, searches: bool, body: &mut Obj
         }
         match Search::of(tool).filter(|_| searches && !tool.is_anthropics()) {
             Some(search) => add_search(search, &format!("tools[{at}]"), &mut tools, lost),
-            None => tools.extend(encode_tool(tool, at, claude, lost)),
+            None => tools.extend(encode_tool(tool, at, claude, loads, lost)),
         }
     }
     if let Some(Value::Object(options)) = asked.rest.get(OPTIONS).filter(|_| searches) {
@@ -215,7 +217,26 @@ fn add_search(search: Search<'_>, path: &str, tools: &mut Vec<Value>, lost: &mut
     tools.push(tool);
 }
 
-fn encode_tool(tool: &Tool, at: usize, claude: Option<Claude>, lost: &mut Vec<Loss>) -> Option<Value> {
+/// Whether Anthropic takes this field of a tool. Two have the names of OpenAI's, which say something else.
+fn is_tools_own(field: &str, value: &Value, loads: bool) -> bool {
+    match field {
+        "defer_loading" => loads,
+        "allowed_callers" => value.as_array().is_some_and(|callers| {
+            let known = |caller: &str| caller == "direct" || caller.starts_with("code_execution");
+            callers.iter().all(|caller| caller.as_str().is_some_and(known))
+        }),
+        _ => OWN_TOOL_FIELDS.contains(&field),
+    }
+}
+
+/// `loads`: whether somebody can load tools that are not there from the beginning.
+fn encode_tool(
+    tool: &Tool,
+    at: usize,
+    claude: Option<Claude>,
+    loads: bool,
+    lost: &mut Vec<Loss>,
+) -> Option<Value> {
     let mut object = Object::new();
     match tool.kind {
         ToolKind::Server if tool.is_anthropics() => object.clone_from(&tool.rest),
@@ -244,7 +265,7 @@ fn encode_tool(tool: &Tool, at: usize, claude: Option<Claude>, lost: &mut Vec<Lo
                 lost.push(Loss::new(format!("tools[{at}]"), foreign::ONE_TEXT));
             }
             for (field, value) in &tool.rest {
-                if OWN_TOOL_FIELDS.contains(&&**field) {
+                if is_tools_own(field, value, loads) {
                     object.insert(field.clone(), value.clone());
                 } else if tool.kind == ToolKind::Function && !value.is_null() {
                     lost.push(Loss::dropped(format!("tools[{at}].{field}")));

@@ -78,18 +78,42 @@ fn highest_word<'a>(effort: &'a str, model: &str, quirks: &QuirkSettings) -> &'a
         // `xhigh` is an older word, which others have taken over; `max` would be refused by most.
         return if effort == "max" { "high" } else { effort };
     }
-    match minor(model) {
+    match version(model) {
         _ if model.contains("-chat") => "high",
-        Some(6..) => effort,
-        Some(2..) => "xhigh",
-        Some(1) if model.contains("codex-max") => "xhigh",
+        Some((5, 6..) | (6.., _)) => effort,
+        Some((5, 2..)) => "xhigh",
+        Some((5, 1)) if model.contains("codex-max") => "xhigh",
         _ => "high",
     }
 }
 
-/// The `2` of `gpt-5.2-codex`.
-fn minor(model: &str) -> Option<u32> {
-    model.strip_prefix("gpt-5.")?.split('-').next()?.parse().ok()
+/// The generation of a GPT that thinks: 5 and 2 of `gpt-5.2-codex`, 6 and 0 of `gpt-6-sol`.
+fn version(model: &str) -> Option<(u32, u32)> {
+    let number = model.strip_prefix("gpt-")?.split('-').next()?;
+    let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
+    let version = (major.parse().ok()?, minor.parse().ok()?);
+    // `gpt-35-turbo` is Azure's word for 3.5.
+    (5..=9).contains(&version.0).then_some(version)
+}
+
+/// Whether a model of GPT-6 need not think. <https://developers.openai.com/api/docs/guides/latest-model>
+fn may_rest_in_six(model: &str) -> bool {
+    ["gpt-6-sol", "gpt-6-luna"]
+        .iter()
+        .any(|name| model.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+}
+
+/// Whether this model, thinking as `effort` says (or as it does unasked), calls tools only in Responses: chat completions
+/// with both are refused ("Function tools with reasoning_effort are not supported").
+pub(super) fn calls_elsewhere(reasoning: Option<&Reasoning>, model: &str, quirks: &QuirkSettings) -> bool {
+    let Some(version) = version(model).filter(|version| *version >= (5, 4)) else { return false };
+    let effort = reasoning.and_then(|reasoning| effort_for(reasoning, model, quirks, &mut Vec::new()));
+    match effort {
+        _ if model.contains("-chat") => false,
+        Some(word) => word != "none",
+        // What they do unasked is held against them from GPT-5.6 on.
+        None => version >= (5, 6),
+    }
 }
 
 /// The word by which a model thinks least; `None` for those that take none, or of which nothing is known.
@@ -98,22 +122,23 @@ fn quiet_word(model: &str, quirks: &QuirkSettings) -> Option<&'static str> {
     if is_of_o_series(model) {
         return Some(if model.contains("deep-research") { "medium" } else { "low" });
     }
-    if !is_five(model) {
+    let Some((major, minor)) = version(model) else {
         return (quirks.thinking_switch || quirks.efforts_of(model).is_some()).then_some("none");
-    }
+    };
     Some(match model {
         _ if model.contains("-chat") => return None,
+        _ if major > 5 => return Some(if may_rest_in_six(model) { "none" } else { "low" }),
         _ if model.starts_with("gpt-5-pro") => "high",
         _ if model.contains("pro") => "medium",
         _ if model.contains("codex") => "low",
-        _ if model.starts_with("gpt-5.") => "none",
+        _ if minor > 0 => "none",
         _ => "minimal",
     })
 }
 
 /// Models of OpenAI's that think, whoever serves them under their own names.
 fn is_openais(model: &str) -> bool {
-    is_of_o_series(model) || is_five(model)
+    is_of_o_series(model) || version(model).is_some()
 }
 
 /// OpenAI's o series, by its names, and what was made of it.
@@ -123,24 +148,23 @@ pub(super) fn is_of_o_series(model: &str) -> bool {
         .any(|name| model.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
 }
 
-fn is_five(model: &str) -> bool {
-    model.strip_prefix("gpt-5").is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.']))
-}
-
 /// Whether OpenAI's model refuses to be told how to draw its tokens: those that think always do, those that need not
-/// (GPT-5.1 and later) while they think. Without an effort, those up to GPT-5.4 do not.
+/// (GPT-5.1 and later, two of GPT-6) while they think. Without an effort, those up to GPT-5.4 do not.
 /// <https://platform.openai.com/docs/guides/latest-model>
 pub(in crate::providers) fn has_its_sampling(model: &str, effort: Option<&str>) -> bool {
     if is_of_o_series(model) {
         return true;
     }
-    let minor = minor(model);
-    let may_rest = minor.is_some() && !model.contains("pro") && !model.contains("codex");
+    let Some(version) = version(model) else { return false };
+    let may_rest = match version {
+        (5, 1..) => !model.contains("pro") && !model.contains("codex"),
+        _ => may_rest_in_six(model),
+    };
     let rests = match effort {
         Some(word) => word == "none",
-        None => minor.is_some_and(|minor| minor <= 4),
+        None => version <= (5, 4),
     };
-    is_five(model) && !model.contains("chat") && !(may_rest && rests)
+    !(model.contains("chat") || may_rest && rests)
 }
 
 /// How tokens are drawn where nobody says so.
@@ -224,6 +248,10 @@ mod tests {
             ("gpt-5.1", "max", json!({"reasoning_effort": "high"}), 1),
             ("gpt-5-pro", "xhigh", json!({"reasoning_effort": "high"}), 1),
             ("o3", "max", json!({"reasoning_effort": "high"}), 1),
+            ("gpt-6.1-sol", "max", json!({"reasoning_effort": "max"}), 0),
+            ("gpt-6.1-sol", "none", json!({"reasoning_effort": "low"}), 1),
+            ("gpt-6-astra", "minimal", json!({"reasoning_effort": "low"}), 1),
+            ("gpt-6-luna", "none", json!({"reasoning_effort": "none"}), 0),
             ("llama-3.3-70b", "max", json!({"reasoning_effort": "high"}), 1),
             ("llama-3.3-70b", "xhigh", json!({"reasoning_effort": "xhigh"}), 0),
         ] {
@@ -256,6 +284,10 @@ mod tests {
             ("gpt-5.1-chat-latest", &none, None, 0),
             ("gpt-5.1-codex", &none, Some("low"), 1),
             ("gpt-5.2-pro", &none, Some("medium"), 1),
+            ("gpt-6-sol", &none, Some("none"), 0),
+            ("gpt-6-luna-2026-09-22", &none, Some("none"), 0),
+            ("gpt-6-astra", &none, Some("low"), 1),
+            ("gpt-6.1-terra", &none, Some("low"), 1),
             ("codex-mini-latest", &none, Some("low"), 1),
             ("o3-pro", &none, Some("low"), 1),
             ("o4-mini-deep-research", &none, Some("medium"), 1),
@@ -288,6 +320,13 @@ mod tests {
             ("gpt-5.5-2026-04-23", None, true),
             ("gpt-5.5", Some("none"), false),
             ("gpt-5.1-codex", None, true),
+            ("gpt-6-sol", None, true),
+            ("gpt-6-sol", Some("none"), false),
+            ("gpt-6-solid", Some("none"), true),
+            ("gpt-6.1-sol", Some("low"), true),
+            ("gpt-6-astra", None, true),
+            ("gpt-35-turbo", None, false),
+            ("gpt-oss-120b", None, false),
             ("o4-mini", None, true),
             ("codex-mini-latest", None, true),
             ("gpt-4o", None, false),
@@ -304,5 +343,26 @@ mod tests {
             (&body, &*lost),
             (&json!({"model": "m"}), &["temperature".to_owned(), "stop".to_owned()][..])
         );
+    }
+
+    #[test]
+    fn models_that_call_tools_in_responses_alone_while_they_think_are_known() {
+        let effort = |word: &str| Reasoning { effort: Some(word.into()), ..Reasoning::default() };
+        let none = QuirkSettings::default();
+        for (model, wish, expected) in [
+            ("gpt-5.2", Some(effort("high")), false),
+            ("gpt-5.4", None, false),
+            ("gpt-5.4-mini", Some(effort("low")), true),
+            ("gpt-5.5", Some(effort("none")), false),
+            ("gpt-5.6-luna", None, true),
+            ("gpt-5.6", Some(effort("none")), false),
+            ("gpt-6-sol", Some(Reasoning { thinks: Thinks::Not, ..Reasoning::default() }), false),
+            ("gpt-6.1-sol", Some(Reasoning { thinks: Thinks::Not, ..Reasoning::default() }), true),
+            ("gpt-6-astra", Some(Reasoning::default()), true),
+            ("gpt-4.1", None, false),
+            ("openai/gpt-5.6", None, false),
+        ] {
+            assert_eq!(calls_elsewhere(wish.as_ref(), model, &none), expected, "{model} {wish:?}");
+        }
     }
 }

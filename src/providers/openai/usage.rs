@@ -58,6 +58,9 @@ pub(super) struct WireUsage {
     /// xAI: what the answer cost, in 10⁻¹⁰ dollars, and what it looked up: <https://docs.x.ai/docs/models>
     cost_in_usd_ticks: Count,
     server_side_tool_usage_details: Lenient<Tools>,
+    /// What OpenRouter's own tools did, and in Anthropic's word those of the provider behind a router.
+    server_tool_use_details: Lenient<Served>,
+    server_tool_use: Lenient<Served>,
 }
 
 /// The parts of prompt or completion tokens.
@@ -94,6 +97,14 @@ struct Tools {
     file_search_calls: Count,
     document_search_calls: Count,
     image_generation_calls: Count,
+}
+
+/// How often OpenRouter's own tools were used: <https://openrouter.ai/docs/guides/features/server-tools/overview>
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Deserialize)]
+#[serde(default)]
+struct Served {
+    web_search_requests: Count,
+    tool_calls_executed: Count,
 }
 
 /// Parts, or anything else, which says nothing about parts.
@@ -234,7 +245,10 @@ impl WireUsage {
         match total.map_or(0, |total| total.saturating_sub(prompt + completion)) {
             0 => {
                 let beside = self.is_research() && first([a, b, c]) == 0;
-                let outside = beside || excludes_reasoning && total.is_none() || reasoning > completion;
+                // Vercel leaves thoughts out of the total, too. OpenRouter counts them with another tokenizer, so that they
+                // are a little more than all that was written.
+                let more = completion + total.map_or(0, |_| completion / 4);
+                let outside = beside || excludes_reasoning && total.is_none() || reasoning > more;
                 completion += if outside { reasoning } else { 0 };
             }
             rest if reasoning > 0 && (rest == reasoning || excludes_reasoning) => completion += rest,
@@ -307,7 +321,9 @@ impl WireUsage {
     fn searches(&self) -> u64 {
         let Tools { web_search_calls, x_search_calls, .. } = self.server_side_tool_usage_details.0;
         let counted = if self.cost.by_request { Count::default() } else { self.num_search_queries };
-        counted.get().saturating_add(web_search_calls.get()).saturating_add(x_search_calls.get())
+        let served = self.served().web_search_requests;
+        let counts = [counted, web_search_calls, x_search_calls, served];
+        counts.iter().fold(0, |sum, count| sum.saturating_add(count.get()))
     }
 
     /// How often a tool was used that has no price.
@@ -319,7 +335,16 @@ impl WireUsage {
             tools.document_search_calls,
             tools.image_generation_calls,
         ];
-        used.iter().fold(0, |sum, count| sum.saturating_add(count.get()))
+        // A search that is in what the answer says that it cost is no other search.
+        let Served { web_search_requests, tool_calls_executed } = self.served();
+        let searched = self.cost.total.map_or(0, |_| web_search_requests.get());
+        let served = tool_calls_executed.get().max(searched);
+        used.iter().fold(served, |sum, count| sum.saturating_add(count.get()))
+    }
+
+    fn served(&self) -> Served {
+        let Lenient(details) = self.server_tool_use_details;
+        if details == Served::default() { self.server_tool_use.0 } else { details }
     }
 
     /// Whether it is of research at Perplexity, which reasons beside what it writes and sums up only the latter.

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{fault, whole};
+use super::fault;
+use super::whole::{self, CUSTOM};
 use crate::chat::{Answer, Choice, Object, Part, ToolKind, proof};
 use crate::fault::Fault;
 use crate::json;
@@ -15,7 +16,7 @@ use crate::providers::openai;
 pub(super) fn answer(body: &[u8], keeper: &str, now_ms: u64) -> Result<Answer, Fault> {
     let text = json::text_of(body.trim_ascii());
     let peek = whole::complete(&text, now_ms)?;
-    let (usage, finish) = (peek.usage(), peek.finish());
+    let (usage, finish, searches_x) = (peek.usage(), peek.finish(), peek.searches_x());
     let Some(finish) = finish else {
         return Err(openai::fault::malformed("the provider answers in the background"));
     };
@@ -35,7 +36,7 @@ pub(super) fn answer(body: &[u8], keeper: &str, now_ms: u64) -> Result<Answer, F
                 }
             }
             ("reasoning", Value::Object(item)) => content.extend(thought(&item, keeper)),
-            ("function_call" | "custom_tool_call", Value::Object(mut item)) => {
+            (kind, Value::Object(mut item)) if whole::is_call(kind) && !(kind == CUSTOM && searches_x) => {
                 content.push(call(&mut item, &id, calls));
                 calls += 1;
             }

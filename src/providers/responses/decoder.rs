@@ -27,6 +27,8 @@ pub(super) struct ResponsesDecoder {
     /// The items under way, by their place.
     items: BTreeMap<u64, Item>,
     calls: u32,
+    /// As [`whole::searches_x`] of the tools that were offered.
+    searches_x: bool,
     done: bool,
 }
 
@@ -57,6 +59,7 @@ impl ResponsesDecoder {
             started: false,
             items: BTreeMap::new(),
             calls: 0,
+            searches_x: false,
             done: false,
         }
     }
@@ -113,6 +116,8 @@ impl ResponsesDecoder {
             _ => Object::new(),
         };
         self.id = decode::take_text(&mut response, "id");
+        let tools = response.get("tools").and_then(Value::as_array);
+        self.searches_x = whole::searches_x(tools.into_iter().flatten().map(decode::kind_of));
         let (id, created) = (self.id.clone(), decode::created(&response));
         events.push(Event::Start { id, model: decode::take_text(&mut response, "model"), created });
         events.push(Event::ChoiceStart { choice: 0, role: Role::Assistant });
@@ -121,13 +126,21 @@ impl ResponsesDecoder {
     fn added(&mut self, at: u64, item: Value, events: &mut Vec<Event>) {
         // A vendor that counts wrongly begins another item in the same place.
         let kind = decode::kind_of(&item).to_owned();
-        let is_call = whole::is_call(&kind);
+        // One that is announced as done has nothing to stream: whether it is the client's call is seen in the end, for
+        // Perplexity announces its own searches so.
+        let is_done = item.get("status").is_some_and(|status| status == "completed");
+        let is_call = self.is_clients(&kind) && !is_done;
         self.items.insert(at, Item { kind, ..Item::default() });
         if let Value::Object(item) = item
             && is_call
         {
             self.begin_call(at, &item, events);
         }
+    }
+
+    /// Whether an item is a call of a tool of the client.
+    fn is_clients(&self, kind: &str) -> bool {
+        whole::is_call(kind) && !(kind == whole::CUSTOM && self.searches_x)
     }
 
     fn begin_call(&mut self, at: u64, item: &Object, events: &mut Vec<Event>) {
@@ -200,7 +213,7 @@ impl ResponsesDecoder {
                     events.push(Event::Thinking { choice: 0, text, signature, redacted: None });
                 }
             }
-            kind if whole::is_call(kind) => {
+            kind if self.is_clients(kind) => {
                 let known = self.items.get(&at);
                 let begun = known.is_some_and(|item| item.call.is_some());
                 let fed = known.is_some_and(|item| item.fed);
@@ -274,7 +287,7 @@ impl ResponsesDecoder {
         let Some(raw) = wire.response else {
             return Err(Fault::new(FaultKind::Malformed, "the provider's last event holds no response"));
         };
-        let peek = whole::read(raw.get(), self.now_ms)?;
+        let peek = whole::last(raw.get(), self.now_ms)?;
         let (usage, finish): (Option<Usage>, _) = (peek.usage(), peek.finish());
         let Value::Object(mut response) = event::value(Some(raw)) else {
             return Err(openai::fault::malformed("the provider's last event holds no response"));
@@ -369,6 +382,77 @@ mod tests {
             })
             .collect();
         assert_eq!(urls, [Value::from("data:image/png;base64,AAAA"), Value::Null]);
+    }
+
+    #[test]
+    fn a_search_of_the_providers_own_that_is_announced_as_a_call_is_none() {
+        let event = |kind: &str, at: u8, item: &str| {
+            format!(
+                "data: {{\"type\":\"response.output_item.{kind}\",\"output_index\":{at},\"item\":{item}}}\n\n"
+            )
+        };
+        let call = |name: &str| {
+            format!(
+                r#"{{"type":"function_call","status":"completed","call_id":"c","name":"{name}","arguments":"{{}}"}}"#
+            )
+        };
+        let found = r#"{"type":"search_results","results":[]}"#;
+        let response = format!(r#"{{"status":"completed","output":[{found},{}]}}"#, call("theirs"));
+        let body = [
+            event("added", 0, &call("search_web")),
+            event("done", 0, found),
+            event("added", 1, &call("theirs")),
+            event("done", 1, &call("theirs")),
+            format!("data: {{\"type\":\"response.completed\",\"response\":{response}}}\n\n"),
+        ]
+        .concat();
+        let (mut decoder, mut events) = (ResponsesDecoder::new("them".into(), 0), Vec::new());
+        decoder.feed(body.as_bytes(), &mut events).unwrap();
+        let called: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::ToolCallStart { name, .. } => Some(&**name),
+                Event::Foreign { value, .. } => value["type"].as_str(),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(called, ["search_results", "theirs"]);
+    }
+
+    #[test]
+    fn what_xai_looks_up_on_x_is_no_call_of_the_clients() {
+        let call = r#"{"type":"custom_tool_call","call_id":"xs","name":"x_keyword_search","input":"{}"}"#;
+        for (tools, expected) in [
+            (r#"[{"type":"web_search"},{"type":"x_search"}]"#, (Some("custom_tool_call"), 0, "stop")),
+            (r#"[{"type":"x_search"},{"type":"custom","name":"f"}]"#, (None, 1, "tool_calls")),
+            ("[]", (None, 1, "tool_calls")),
+        ] {
+            let response = |output: &str| {
+                format!(r#"{{"object":"response","status":"completed","tools":{tools},"output":[{output}]}}"#)
+            };
+            let body = [
+                format!(r#"{{"type":"response.created","response":{}}}"#, response("")),
+                format!(r#"{{"type":"response.output_item.added","output_index":0,"item":{call}}}"#),
+                format!(r#"{{"type":"response.output_item.done","output_index":0,"item":{call}}}"#),
+                format!(r#"{{"type":"response.completed","response":{}}}"#, response(call)),
+            ];
+            let body: String = body.map(|event| format!("data: {event}\n\n")).concat();
+            let (mut decoder, mut events) = (ResponsesDecoder::new("xai".into(), 0), Vec::new());
+            decoder.feed(body.as_bytes(), &mut events).unwrap();
+            let whole = decode::answer(response(call).as_bytes(), "xai", 0).unwrap();
+            for events in [events, whole.into_events()] {
+                let foreign = events.iter().find_map(|event| match event {
+                    Event::Foreign { value, .. } => value["type"].as_str(),
+                    _ => None,
+                });
+                let calls = events.iter().filter(|event| matches!(event, Event::ToolCallStart { .. }));
+                let finish = events.iter().find_map(|event| match event {
+                    Event::Finish { finish, .. } => Some(finish.reason.word()),
+                    _ => None,
+                });
+                assert_eq!((foreign, calls.count(), finish.unwrap()), expected, "{tools}");
+            }
+        }
     }
 
     /// Thoughts, text and arguments of a stream.

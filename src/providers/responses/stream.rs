@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::event::{self, Event, Kind};
 use super::{fault, replay, whole};
-use crate::chat::Usage;
+use crate::chat::{FinishReason, Usage};
 use crate::fault::{Fault, FaultKind};
 use crate::frames::{SseEvent, SseSplitter};
 use crate::providers::openai::stream::join_neighbours;
@@ -21,6 +21,8 @@ pub(super) struct ResponsesStream {
     usage: Option<Usage>,
     finish: Option<&'static str>,
     text_bytes: u64,
+    /// Whether a function was called, or a tool that takes text.
+    called: (bool, bool),
     done: bool,
 }
 
@@ -32,6 +34,7 @@ impl ResponsesStream {
             usage: None,
             finish: None,
             text_bytes: 0,
+            called: (false, false),
             done: false,
         }
     }
@@ -55,9 +58,12 @@ impl ResponsesStream {
             Kind::Error => {
                 return Err(fault::event(&serde_json::from_str(text).unwrap_or_default(), self.now_ms));
             }
-            // What thinks or begins a message has not spoken yet.
             Kind::ItemAdded => {
-                !matches!(event.item_kind().as_deref(), Some("message" | "reasoning" | "compaction"))
+                let kind = event.item_kind().unwrap_or_default();
+                self.called.0 |= kind == "function_call";
+                self.called.1 |= kind == whole::CUSTOM;
+                // What thinks or begins a message has not spoken yet.
+                !matches!(&*kind, "message" | "reasoning" | "compaction")
             }
             Kind::Text | Kind::Refusal | Kind::Summary | Kind::Reasoning | Kind::Arguments => {
                 let bytes = event::text(event.delta).len() as u64;
@@ -80,9 +86,15 @@ impl ResponsesStream {
             self.usage = response.get("usage").and_then(usage_of).or(self.usage);
             return Err(fault::failed(response.get("error"), self.now_ms));
         }
-        let peek = whole::read(response.get(), self.now_ms)?;
+        let peek = whole::last(response.get(), self.now_ms)?;
         self.usage = peek.usage().or(self.usage);
-        self.finish = peek.finish().map(|finish| finish.reason.word());
+        // Some vendors repeat nothing of what they have streamed.
+        let (function, custom) = self.called;
+        let called = peek.is_empty() && (function || custom && !peek.searches_x());
+        self.finish = peek.finish().map(|finish| match finish.reason {
+            FinishReason::Stop if called => FinishReason::ToolCalls.word(),
+            reason => reason.word(),
+        });
         self.done = true;
         Ok(true)
     }
@@ -154,12 +166,17 @@ mod tests {
     const ADDED: &str = "event: response.output_item.added\ndata: {\"type\":\"response.output_item.added\",\"output_index\":0,\"item\":{\"type\":\"message\",\"content\":[]}}\n\n";
     const DELTA: &str = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"output_index\":0,\"content_index\":0,\"delta\":\"h\\u00e9\",\"obfuscation\":\"xyz\"}\n\n";
     const FAILED: &str = "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"object\":\"response\",\"status\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"sorry\"},\"usage\":{\"input_tokens\":3,\"output_tokens\":1,\"total_tokens\":4}}}\n\n";
+    const INCOMPLETE: &str = "data: {\"type\":\"response.incomplete\",\"response\":{\"status\":\"incomplete\",\"incomplete_details\":{\"reason\":\"max_output_tokens\"},\"usage\":{\"input_tokens\":3,\"output_tokens\":1,\"total_tokens\":4}}}\n\n";
+    const CALL: &str = "data: {\"type\":\"response.output_item.added\",\"output_index\":0,\"item\":{\"type\":\"function_call\",\"name\":\"f\",\"call_id\":\"c\",\"arguments\":\"{}\"}}\n\n";
+    const EMPTY: &str = "data: {\"type\":\"response.completed\",\"response\":{\"object\":\"response\",\"status\":\"completed\",\"output\":[],\"usage\":{\"input_tokens\":3,\"output_tokens\":1,\"total_tokens\":4}}}\n\n";
     const COMPLETED: &str = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"object\":\"response\",\"status\":\"completed\",\"output\":[{\"type\":\"message\"}],\"usage\":{\"input_tokens\":3,\"output_tokens\":1,\"total_tokens\":4}}}\n\n";
 
     #[test]
     fn the_frames_go_on_as_they_came_and_the_end_is_known() {
         for (stream, content_at, expected) in [
             ([CREATED, ADDED, DELTA, COMPLETED].concat(), Some(CREATED.len() + ADDED.len()), Ok("stop")),
+            ([CREATED, ADDED, DELTA, CALL, EMPTY].concat(), Some(CREATED.len() + ADDED.len()), Ok("tool_calls")),
+            ([CREATED, ADDED, DELTA, INCOMPLETE].concat(), Some(CREATED.len() + ADDED.len()), Ok("length")),
             ([CREATED, FAILED].concat(), None, Err(FaultKind::ServerError)),
             (
                 [CREATED, ADDED, DELTA, FAILED].concat(),

@@ -31,6 +31,9 @@ pub(super) struct Peek<'a> {
     tool_usage: Option<&'a RawValue>,
     #[serde(borrow)]
     output: Option<Vec<ItemPeek<'a>>>,
+    /// The tools as they were offered.
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
 }
 
 /// Items of tools that the provider runs and charges for. Of a shell, the client's own has its outputs in the next request.
@@ -66,12 +69,24 @@ pub(super) fn relay(body: Bytes, now_ms: u64) -> Result<Relayed, Fault> {
 /// # Errors
 /// The provider's error where one stands in its place, and that of a response that failed.
 pub(super) fn read(text: &str, now_ms: u64) -> Result<Peek<'_>, Fault> {
-    if let Ok(peek) = serde_json::from_str::<Peek<'_>>(text)
-        && (peek.output.is_some() || peek.object.as_deref() == Some("response"))
-    {
-        return if peek.has_failed() { Err(fault::failed(peek.error.as_ref(), now_ms)) } else { Ok(peek) };
+    read_if(text, now_ms, |peek| peek.output.is_some() || peek.object.as_deref() == Some("response"))
+}
+
+/// Reads the response of a stream's last event. The event says what it is, so that its status alone will do.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn last(text: &str, now_ms: u64) -> Result<Peek<'_>, Fault> {
+    let is_one = |peek: &Peek<'_>| peek.output.is_some() || peek.object.is_some() || peek.status.is_some();
+    read_if(text, now_ms, is_one)
+}
+
+fn read_if<'a>(text: &'a str, now_ms: u64, is_one: impl Fn(&Peek<'a>) -> bool) -> Result<Peek<'a>, Fault> {
+    match serde_json::from_str::<Peek<'_>>(text) {
+        Ok(peek) if is_one(&peek) && peek.has_failed() => Err(fault::failed(peek.error.as_ref(), now_ms)),
+        Ok(peek) if is_one(&peek) => Ok(peek),
+        _ => Err(no_response(text, now_ms)),
     }
-    Err(no_response(text, now_ms))
 }
 
 /// Reads a response that is all there is of an answer: one that is complete has what was said in it.
@@ -82,6 +97,19 @@ pub(super) fn complete(text: &str, now_ms: u64) -> Result<Peek<'_>, Fault> {
     let peek = read(text, now_ms)?;
     let says_nothing = peek.output.is_none() && peek.status.as_deref() == Some("completed");
     if says_nothing { Err(no_response(text, now_ms)) } else { Ok(peek) }
+}
+
+/// A count of tokens, as it came.
+pub(super) fn count(body: Bytes, now_ms: u64) -> Result<Relayed, Fault> {
+    match serde_json::from_slice::<Value>(&body) {
+        Ok(value) if value.get("input_tokens").is_some_and(Value::is_u64) => {
+            Ok(Relayed { body, usage: None, finish: None, lost: Vec::new() })
+        }
+        Ok(value) if value.get("error").is_some_and(|error| !error.is_null()) => {
+            Err(fault::event(&value, now_ms))
+        }
+        _ => Err(openai::fault::malformed("the provider's answer is not a count of tokens")),
+    }
 }
 
 /// What a body says that is no response.
@@ -147,9 +175,26 @@ impl Peek<'_> {
 
     /// Why it ended; `None` while it goes on in the background.
     pub(super) fn finish(&self) -> Option<Finish> {
-        let calls = self.output.iter().flatten().any(|item| is_call(&item.kind));
+        let mut kinds = self.output.iter().flatten().map(|item| &*item.kind);
+        let calls = kinds.any(|kind| is_call(kind) && !(kind == CUSTOM && self.searches_x()));
         let reason = self.incomplete_details.as_ref().and_then(|details| details.reason.as_deref());
         finish(self.status.as_deref(), reason, calls)
+    }
+
+    /// Whether it says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.output.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    /// As [`searches_x`] of the tools that were offered.
+    pub(super) fn searches_x(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Tool<'a> {
+            #[serde(borrow, rename = "type")]
+            kind: Cow<'a, str>,
+        }
+        let tools = self.tools.and_then(|raw| serde_json::from_str::<Vec<Tool<'_>>>(raw.get()).ok());
+        searches_x(tools.iter().flatten().map(|tool| &*tool.kind))
     }
 
     fn has_failed(&self) -> bool {
@@ -164,7 +209,21 @@ impl Peek<'_> {
 
 /// Whether an item is a call of a tool of the client.
 pub(super) fn is_call(kind: &str) -> bool {
-    matches!(kind, "function_call" | "custom_tool_call")
+    matches!(kind, "function_call" | CUSTOM)
+}
+
+/// An item that calls a tool which takes text.
+pub(super) const CUSTOM: &str = "custom_tool_call";
+
+/// Whether calls of custom tools are the provider's own: xAI says so what it looks up on X. `kinds` of the tools that were
+/// offered. <https://docs.x.ai/docs/guides/tools/overview>
+pub(super) fn searches_x<'a>(kinds: impl Iterator<Item = &'a str>) -> bool {
+    let (mut searches, mut custom) = (false, false);
+    for kind in kinds {
+        searches |= kind == "x_search";
+        custom |= kind == "custom";
+    }
+    searches && !custom
 }
 
 /// Why a response of this status ended.
@@ -202,6 +261,10 @@ mod tests {
             (
                 r#"{"object":"response","status":"completed","output":[{"type":"reasoning"},{"type":"function_call"}]}"#,
                 Ok((Some("tool_calls"), None)),
+            ),
+            (
+                r#"{"object":"response","status":"completed","tools":[{"type":"x_search"}],"output":[{"type":"custom_tool_call","name":"x_keyword_search"},{"type":"message"}]}"#,
+                Ok((Some("stop"), None)),
             ),
             (
                 r#"{"object":"response","status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"output":[]}"#,

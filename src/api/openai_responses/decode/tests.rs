@@ -265,6 +265,23 @@ fn earlier_turns_are_found_by_id_and_by_reference() {
     assert_eq!((fault.code_str(), fault.retry), ("previous_response_not_found", Retry::Elsewhere));
 }
 
+#[test]
+fn a_tool_that_was_loaded_on_demand_is_called_by_the_name_under_which_it_was_offered() {
+    let call = |space: &str, name: &str| {
+        let item = json!({"type": "function_call", "call_id": "c", "name": name, "arguments": "{}", "namespace": space});
+        let body = json!({"model": "m", "input": [item, {"type": "function_call_output", "call_id": "c", "output": "x"}]});
+        let decoded = decoded_on(&shelf(), &body).unwrap();
+        let parts = decoded.request.messages.into_iter().flat_map(|message| message.content);
+        let names = parts.filter_map(|part| match part {
+            Part::ToolCall { name, .. } => Some(name),
+            _ => None,
+        });
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(call("find", "find"), ["find"]);
+    assert_eq!(call("crm", "find"), ["crm__find"]);
+}
+
 /// A request that has everything.
 fn everything() -> Value {
     json!({

@@ -13,8 +13,12 @@ const LONGEST_NAME: usize = 64;
 /// Place in the client's `tools`, and where in that namespace.
 pub(super) type ToolPlace = (usize, Option<usize>);
 
-/// The name under which a function of a namespace is offered to providers that know no namespaces.
+/// The name under which a function of a namespace is offered to providers that know no namespaces. A function that was loaded
+/// on demand is called in a namespace of its own name, though it was offered in none.
 pub(in crate::api::openai_responses) fn flat_name(space: &str, name: &str) -> String {
+    if space == name {
+        return name.to_owned();
+    }
     let flat = format!("{space}__{name}");
     if flat.len() <= LONGEST_NAME {
         return flat;

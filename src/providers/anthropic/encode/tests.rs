@@ -119,6 +119,36 @@ fn results_stand_before_words() {
 }
 
 #[test]
+fn who_may_call_a_tool_and_when_it_is_loaded_is_told_in_anthropics_sense_alone() {
+    let tool = |kind, rest: Value| Tool {
+        name: "f".into(),
+        description: None,
+        parameters: None,
+        strict: None,
+        kind,
+        cache: None,
+        rest: rest.as_object().cloned().unwrap(),
+    };
+    let hi = || asked(vec![message(Role::User, vec![Part::text("hi")])]);
+    let callers = json!(["code_execution_20250825", "direct"]);
+    let own = json!({"defer_loading": true, "allowed_callers": callers});
+    let (body, lost) = encoded(&Request { tools: vec![tool(ToolKind::Function, own)], ..hi() });
+    assert_eq!(
+        (&body["tools"][0]["defer_loading"], &body["tools"][0]["allowed_callers"]),
+        (&json!(true), &callers)
+    );
+    assert!(lost.is_empty(), "{lost:?}");
+    let others = json!({"defer_loading": true, "allowed_callers": ["programmatic"]});
+    let tools =
+        vec![tool(ToolKind::Function, others), tool(ToolKind::Server, json!({"type": "tool_search"}))];
+    let (body, lost) = encoded(&Request { tools, ..hi() });
+    assert_eq!(body["tools"], json!([{"name": "f", "input_schema": {"type": "object", "properties": {}}}]));
+    let expected =
+        ["tools[0].defer_loading (dropped)", "tools[0].allowed_callers (dropped)", "tools[1] (dropped)"];
+    assert_eq!(lost, expected);
+}
+
+#[test]
 fn tools_and_their_choice_are_carried() {
     let tool = |name: &str, kind, parameters: Option<Value>, rest: Value| Tool {
         name: name.into(),

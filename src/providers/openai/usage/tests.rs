@@ -84,6 +84,18 @@ fn every_vendors_spelling_is_understood() {
             json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 40}),
             (10, 0, 0, 30, 0),
         ),
+        (
+            "openrouter counts thoughts with a tokenizer of its own",
+            json!({"prompt_tokens": 43, "completion_tokens": 10, "total_tokens": 53, "cost": 0,
+                   "completion_tokens_details": {"reasoning_tokens": 11}}),
+            (43, 0, 0, 10, 10),
+        ),
+        (
+            "vercel leaves thoughts out of the total",
+            json!({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11, "market_cost": 0.1,
+                   "completion_tokens_details": {"reasoning_tokens": 25}}),
+            (9, 0, 0, 27, 25),
+        ),
         ("voyage tells a total alone", json!({"total_tokens": 1000}), (1000, 0, 0, 0, 0)),
         (
             "no total",
@@ -181,6 +193,28 @@ fn xai_says_what_it_looked_up_and_what_it_cost() {
     assert_eq!(usage.unpriced_tools, 3);
     let elsewhere = r#"{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"cost_in_usd_ticks":0}"#;
     assert_eq!(read(elsewhere, false).unwrap().usage.said_cost, None);
+}
+
+#[test]
+fn openrouters_own_tools_cost_what_the_answer_says() {
+    for (details, expected) in [
+        (r#""server_tool_use_details":{"web_search_requests":2}"#, (2, 2)),
+        (r#""server_tool_use_details":{"tool_calls_requested":3,"tool_calls_executed":1}"#, (0, 1)),
+        (r#""server_tool_use_details":{"web_search_requests":1,"tool_calls_executed":1}"#, (1, 1)),
+        (r#""server_tool_use":{"web_search_requests":1}"#, (1, 1)),
+        (r#""server_tool_use_details":null,"server_tool_use":{"web_search_requests":2}"#, (2, 2)),
+        (r#""server_tool_use_details":null"#, (0, 0)),
+    ] {
+        let raw = format!(
+            r#"{{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10,"cost":0.0133176,{details}}}"#
+        );
+        let usage = read(&raw, false).unwrap().usage;
+        assert_eq!((usage.searches, usage.unpriced_tools), expected, "{details}");
+        assert_eq!(usage.said_cost, Some(Nano(13_317_600)));
+    }
+    let raw = r#"{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10,"server_tool_use":{"web_search_requests":2}}"#;
+    let usage = read(raw, false).unwrap().usage;
+    assert_eq!((usage.searches, usage.unpriced_tools), (2, 0), "priced like any other search");
 }
 
 #[test]
