@@ -372,3 +372,18 @@ fn the_service_that_is_asked_for_is_told_in_the_words_of_others() {
         assert_eq!((&read.request.rest["service_tier"], read.lost.len()), (&json!(expected), 0));
     }
 }
+
+#[test]
+fn a_streams_own_fields_are_no_less_told_than_an_answers() {
+    let stream = b"data: {\"promptFeedback\": {\"safetyRatings\": [1]}, \"responseId\": \"r\"}\n\n\
+        data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"a\"}]}, \"finishReason\": \"STOP\"}], \"modelStatus\": {}}\n\n";
+    let events = events_of(stream);
+    let told: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Other { choice: None, fields } => Some(fields.keys().cloned().collect::<Vec<_>>()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [["promptFeedback"]]);
+}
