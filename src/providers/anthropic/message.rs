@@ -370,6 +370,10 @@ fn is_own(block: &Object) -> bool {
         "server_tool_use",
         "mcp_tool_use",
         "tool_reference",
+        "tool_addition",
+        "tool_removal",
+        "browser_state",
+        "mcp_tool_listing",
         "compaction",
         "fallback",
     ];

@@ -485,3 +485,13 @@ fn openais_context_management_is_another() {
         assert_eq!(lost.is_empty(), is_told, "{lost:?}");
     }
 }
+
+#[test]
+fn blocks_of_its_own_go_out_as_they_are() {
+    for kind in ["tool_addition", "tool_removal", "browser_state", "mcp_tool_listing", "compaction"] {
+        let block = json!({"type": kind, "x": 1});
+        let content = vec![Part::text("a"), Part::Other(block.clone())];
+        let (body, lost) = encoded(&asked(vec![message(Role::User, content)]));
+        assert_eq!((&body["messages"][0]["content"][1], lost.len()), (&block, 0), "{kind}");
+    }
+}
