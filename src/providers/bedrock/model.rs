@@ -3,7 +3,7 @@
 //! Names come as ids (`anthropic.claude-…`), with the region of an inference profile before them (`eu.anthropic.…`), or
 //! as ARNs. An ARN of an application's own profile tells nothing: then everything is sent, and AWS has the say.
 
-use crate::providers::anthropic::model::Claude;
+use crate::providers::anthropic::model::{Claude, Freedom, freedom};
 
 /// A model as its name describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ enum Family {
     Ai21,
     DeepSeek,
     GptOss,
+    /// OpenAI's own models since GPT-5.
+    Gpt,
     /// A vendor that we know nothing of.
     Other,
     /// An ARN that names no model.
@@ -39,6 +41,8 @@ pub(super) enum Thinking {
     Nova,
     /// gpt-oss: `reasoning_effort`.
     Effort,
+    /// OpenAI's own: `reasoning`, as in its Responses.
+    Reasoning,
     /// Not at all, or not to be told.
     None,
 }
@@ -88,6 +92,7 @@ impl<'a> Model<'a> {
             Family::Claude(_) | Family::Hidden => Thinking::Claude,
             Family::Nova(2) => Thinking::Nova,
             Family::GptOss => Thinking::Effort,
+            Family::Gpt => Thinking::Reasoning,
             _ => Thinking::None,
         }
     }
@@ -104,7 +109,7 @@ impl<'a> Model<'a> {
             Family::Nova(_) | Family::Titan | Family::Llama | Family::Cohere | Family::Ai21 => false,
             Family::DeepSeek => !self.name.contains(".r1"),
             Family::Mistral => !OLD_MISTRALS.iter().any(|old| self.name.contains(old)),
-            Family::GptOss | Family::Other | Family::Hidden => true,
+            Family::GptOss | Family::Gpt | Family::Other | Family::Hidden => true,
         }
     }
 
@@ -145,6 +150,25 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// Which sampling it takes while it does not think. OpenAI's models refuse any: "This model doesn't support the
+    /// temperature field", seen in October 2026.
+    pub(super) fn freedom(self) -> Freedom {
+        match self.family {
+            Family::Gpt => Freedom::Fixed("dropped: this model takes no sampling"),
+            _ => freedom(self.claude(), false),
+        }
+    }
+
+    /// Whether it stops where it is told to: "This model doesn't support the stopSequences field".
+    pub(super) fn takes_stops(self) -> bool {
+        self.family != Family::Gpt
+    }
+
+    /// The name that OpenAI has for it, where it is one of OpenAI's.
+    pub(super) fn openais_name(self) -> &'a str {
+        self.name.split_once("openai.").map_or(self.name, |(_, rest)| rest)
+    }
+
     /// Cohere's models take penalties and a seed under OpenAI's names.
     pub(super) fn takes_penalties(self) -> bool {
         self.family == Family::Cohere
@@ -159,6 +183,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("ai21.", Family::Ai21),
     ("deepseek.", Family::DeepSeek),
     ("openai.gpt-oss", Family::GptOss),
+    ("openai.gpt-", Family::Gpt),
 ];
 
 /// Those from before structured output.
@@ -184,6 +209,7 @@ mod tests {
             ("amazon.titan-text-express-v1", Family::Titan),
             ("us.meta.llama3-3-70b-instruct-v1:0", Family::Llama),
             ("openai.gpt-oss-120b-1:0", Family::GptOss),
+            ("us.openai.gpt-5.4", Family::Gpt),
             ("qwen.qwen3-32b-v1:0", Family::Other),
         ] {
             assert_eq!(Model::of(name).family, family, "{name}");
@@ -204,6 +230,7 @@ mod tests {
             ("mistral.mistral-large-2402-v1:0", Thinking::None, false, false, false),
             ("mistral.ministral-3-8b-instruct", Thinking::None, true, false, false),
             ("openai.gpt-oss-20b-1:0", Thinking::Effort, true, false, false),
+            ("us.openai.gpt-5.6-luna", Thinking::Reasoning, true, false, false),
         ] {
             let model = Model::of(name);
             let seen = (model.thinking(), model.knows_schemas(), model.caches(), model.caches_long());

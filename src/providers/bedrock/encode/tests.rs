@@ -476,3 +476,17 @@ fn fields_of_converse_pass_and_others_are_named() {
         ]
     );
 }
+
+#[test]
+fn openais_models_take_no_sampling() {
+    let mut asked = asks(vec![says(Role::User, "hi")]);
+    asked.sampling.temperature = Some(0.5);
+    asked.sampling.stop = vec!["END".into()];
+    let (body, lost) = sent(&asked, "openai.gpt-5.4");
+    assert_eq!(body.get("inferenceConfig"), None);
+    let why = "temperature (dropped: this model takes no sampling)";
+    assert_eq!(lost, [why, "stop (dropped: this model takes no stop sequences)"]);
+    let (body, lost) = sent(&asked, "openai.gpt-oss-120b-1:0");
+    let kept = json!({"temperature": 0.5, "stopSequences": ["END"]});
+    assert_eq!((&body["inferenceConfig"], lost.len()), (&kept, 0));
+}
