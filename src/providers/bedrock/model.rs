@@ -103,9 +103,12 @@ impl<'a> Model<'a> {
     }
 
     /// <https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html>
+    ///
+    /// Of Claude since 4.7, AWS refuses schemas and strict tools ("output_config.format: Extra inputs are not permitted"),
+    /// seen until September 2026.
     pub(super) fn knows_schemas(self) -> bool {
         match self.family {
-            Family::Claude(claude) => claude.is_since(4, 5),
+            Family::Claude(claude) => claude.is_since(4, 5) && !claude.is_since(4, 7),
             Family::Nova(_) | Family::Titan | Family::Llama | Family::Cohere | Family::Ai21 => false,
             Family::DeepSeek => !self.name.contains(".r1"),
             Family::Mistral => !OLD_MISTRALS.iter().any(|old| self.name.contains(old)),
@@ -222,7 +225,9 @@ mod tests {
             ("anthropic.claude-3-haiku-20240307-v1:0", Thinking::Claude, false, false, false),
             ("anthropic.claude-3-7-sonnet-20250219-v1:0", Thinking::Claude, false, true, false),
             ("anthropic.claude-sonnet-4-5-20250929-v1:0", Thinking::Claude, true, true, true),
-            ("anthropic.claude-opus-4-7", Thinking::Claude, true, true, true),
+            ("anthropic.claude-opus-4-6-v1", Thinking::Claude, true, true, true),
+            ("anthropic.claude-opus-4-7", Thinking::Claude, false, true, true),
+            ("us.anthropic.claude-sonnet-5", Thinking::Claude, false, true, true),
             ("amazon.nova-lite-v1:0", Thinking::None, false, true, false),
             ("amazon.nova-2-lite-v1:0", Thinking::Nova, false, true, false),
             ("deepseek.r1-v1:0", Thinking::None, false, false, false),
