@@ -3,6 +3,8 @@
 //! Names come as ids (`anthropic.claude-…`), with the region of an inference profile before them (`eu.anthropic.…`), or
 //! as ARNs. An ARN of an application's own profile tells nothing: then everything is sent, and AWS has the say.
 
+use serde_json::Value;
+
 use crate::providers::anthropic::model::{Claude, Freedom, freedom};
 
 /// A model as its name describes it.
@@ -137,6 +139,20 @@ impl<'a> Model<'a> {
             Family::Hidden => true,
             _ => false,
         }
+    }
+
+    /// Whether a block may stand beside a tool's result. Claude takes neither documents nor films there, others nothing.
+    pub(super) fn shares(self, block: &Value) -> bool {
+        match self.family {
+            Family::Claude(..) => block.get("document").is_none() && block.get("video").is_none(),
+            Family::Llama | Family::Mistral => false,
+            _ => !self.name.contains("writer."),
+        }
+    }
+
+    /// Whether a tool may be forced upon it. Llama takes the default alone.
+    pub(super) fn can_be_forced(self) -> bool {
+        self.family != Family::Llama && self.claude().is_none_or(Claude::can_be_forced)
     }
 
     /// Whether a tool's result may say that the tool failed.
