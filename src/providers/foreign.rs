@@ -134,6 +134,19 @@ pub(super) fn lose_effort(reasoning: &Reasoning, lost: &mut Vec<Loss>) {
     }
 }
 
+/// The address of a film in the form that OpenAI's compatible vendors have for it, which OpenAI has not.
+pub(super) fn video_url(part: &Value) -> Option<&str> {
+    let video = part.get("video_url").filter(|_| part.get("type").is_some_and(|kind| kind == "video_url"))?;
+    video.as_str().or_else(|| video.get("url")?.as_str())
+}
+
+/// `data:image/png;base64,AAAA` in its two parts.
+pub(super) fn data_url(url: &str) -> Option<(&str, &str)> {
+    let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
+    let head = head.strip_suffix(";base64")?;
+    Some((head.split(';').next().unwrap_or(head), data))
+}
+
 /// A part of an assistant's message that only its own dialect understands: a search that ran at its provider, what it
 /// found. The answer goes on without it.
 pub(super) fn lose_part(path: impl Into<Cow<'static, str>>, lost: &mut Vec<Loss>) {

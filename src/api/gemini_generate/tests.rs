@@ -387,3 +387,23 @@ fn a_streams_own_fields_are_no_less_told_than_an_answers() {
         .collect();
     assert_eq!(told, [["promptFeedback"]]);
 }
+
+#[test]
+fn films_are_no_documents() {
+    for (part, url) in [
+        (json!({"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}}), "data:video/mp4;base64,AAAA"),
+        (json!({"fileData": {"mimeType": "video/mp4", "fileUri": "gs://b/a.mp4"}}), "gs://b/a.mp4"),
+    ] {
+        let read = decoded(&json!({"contents": [{"role": "user", "parts": [part]}]})).unwrap();
+        let film = Part::Other(json!({"type": "video_url", "video_url": {"url": url}}));
+        assert_eq!(read.request.messages[0].content, std::slice::from_ref(&film));
+        for (preset, refused) in
+            [("openai", true), ("anthropic", true), ("openrouter", false), ("gemini", false)]
+        {
+            let preset = crate::providers::presets::find(preset).unwrap();
+            let provider = dialect(&preset.dialect, &preset.quirks).unwrap();
+            let target = TargetName::parse("p/m").unwrap();
+            assert_eq!(provider.encode(&read.request, &target).is_err(), refused, "{url} {}", preset.dialect);
+        }
+    }
+}

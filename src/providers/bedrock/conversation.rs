@@ -211,7 +211,10 @@ impl Writer<'_> {
                     foreign::lose_part(path.to_owned(), self.lost);
                     return Ok(None);
                 }
-                None => return foreign::cannot_read(value, path),
+                None => match foreign::video_url(value) {
+                    Some(url) => self.media(&film(url), None, "video", path)?,
+                    None => return foreign::cannot_read(value, path),
+                },
             },
             _ => return foreign::cannot("such a part in a message of this role", path),
         }))
@@ -340,6 +343,14 @@ fn own(value: &Value) -> Option<Value> {
     let (key, block) = object.iter().find(|(key, _)| OWN.contains(&key.as_str()))?;
     let alone = object.keys().all(|other| other == key || other == "type");
     alone.then(|| json!({ key: block }))
+}
+
+/// A film by its address, which may hold it.
+fn film(url: &str) -> Media {
+    match foreign::data_url(url) {
+        Some((mime, base64)) => Media::Inline { mime: mime.to_owned(), base64: base64.to_owned() },
+        None => Media::Url(url.to_owned()),
+    }
 }
 
 /// Bedrock takes up to 64 letters, digits and `_.:-` in the ids of calls; others become `_`, in call and result alike.

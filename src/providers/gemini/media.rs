@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::chat::{Media, Part};
 use crate::fault::Fault;
+use crate::providers::foreign::data_url;
 
 /// A part with media.
 ///
@@ -33,12 +34,6 @@ pub(super) fn part(part: &Part, path: &str) -> Result<Value, Fault> {
     })
 }
 
-/// The address of a film in the form that OpenAI's compatible vendors have for it, which OpenAI has not.
-pub(super) fn video_url(part: &Value) -> Option<&str> {
-    let video = part.get("video_url").filter(|_| part.get("type").is_some_and(|kind| kind == "video_url"))?;
-    video.as_str().or_else(|| video.get("url")?.as_str())
-}
-
 /// A film.
 pub(super) fn video(url: &str) -> Value {
     at(url, "video/mp4")
@@ -61,13 +56,6 @@ fn inline(mime: &str, base64: &str, usual: &str) -> Value {
         mime => mime,
     };
     json!({ "inlineData": { "mimeType": mime, "data": base64 } })
-}
-
-/// `data:image/png;base64,AAAA` in its two parts.
-fn data_url(url: &str) -> Option<(&str, &str)> {
-    let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
-    let head = head.strip_suffix(";base64")?;
-    Some((head.split(';').next().unwrap_or(head), data))
 }
 
 /// The MIME type that a name's ending means.

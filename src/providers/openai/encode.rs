@@ -36,7 +36,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
             messages.push(Value::Null);
             continue;
         }
-        super::turns::refuse_urls(message, place, quirks)?;
+        super::turns::refuse_media(message, place, quirks)?;
         push_message(message, place, quirks.cache_control, &mut messages)?;
         super::losses::of_message(message, place, quirks, &mut lost);
     }

@@ -504,6 +504,19 @@ fn openais_models_take_no_sampling() {
 }
 
 #[test]
+fn films_are_blocks_of_their_own() {
+    for (url, source) in [
+        ("data:video/mp4;base64,AAAA", json!({"bytes": "AAAA"})),
+        ("s3://bucket/a.mp4", json!({"s3Location": {"uri": "s3://bucket/a.mp4"}})),
+    ] {
+        let film = Part::Other(json!({"type": "video_url", "video_url": {"url": url}}));
+        let (body, lost) = sent(&asks(vec![message(Role::User, vec![Part::text("see"), film])]), CLAUDE);
+        let expected = json!({"video": {"format": "mp4", "source": source}});
+        assert_eq!((&body["messages"][0]["content"][1], lost.len()), (&expected, 0), "{url}");
+    }
+}
+
+#[test]
 fn what_may_not_stand_beside_a_result_follows_in_its_own_turn() {
     let pdf = || Part::File { media: inline("application/pdf"), filename: Some("a.pdf".into()), cache: None };
     for (model, part, turns) in [
