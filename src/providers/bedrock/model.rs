@@ -28,6 +28,7 @@ enum Family {
     GptOss,
     /// OpenAI's own models since GPT-5.
     Gpt,
+    Qwen,
     /// A vendor that we know nothing of.
     Other,
     /// An ARN that names no model.
@@ -45,6 +46,8 @@ pub(super) enum Thinking {
     Effort,
     /// OpenAI's own: `reasoning`, as in its Responses.
     Reasoning,
+    /// Qwen: `reasoning_config`.
+    Config,
     /// Not at all, or not to be told.
     None,
 }
@@ -95,6 +98,7 @@ impl<'a> Model<'a> {
             Family::Nova(2) => Thinking::Nova,
             Family::GptOss => Thinking::Effort,
             Family::Gpt => Thinking::Reasoning,
+            Family::Qwen => Thinking::Config,
             _ => Thinking::None,
         }
     }
@@ -114,7 +118,7 @@ impl<'a> Model<'a> {
             Family::Nova(_) | Family::Titan | Family::Llama | Family::Cohere | Family::Ai21 => false,
             Family::DeepSeek => !self.name.contains(".r1"),
             Family::Mistral => !OLD_MISTRALS.iter().any(|old| self.name.contains(old)),
-            Family::GptOss | Family::Gpt | Family::Other | Family::Hidden => true,
+            Family::GptOss | Family::Gpt | Family::Qwen | Family::Other | Family::Hidden => true,
         }
     }
 
@@ -203,6 +207,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("deepseek.", Family::DeepSeek),
     ("openai.gpt-oss", Family::GptOss),
     ("openai.gpt-", Family::Gpt),
+    ("qwen.", Family::Qwen),
 ];
 
 /// Those from before structured output.
@@ -229,7 +234,8 @@ mod tests {
             ("us.meta.llama3-3-70b-instruct-v1:0", Family::Llama),
             ("openai.gpt-oss-120b-1:0", Family::GptOss),
             ("us.openai.gpt-5.4", Family::Gpt),
-            ("qwen.qwen3-32b-v1:0", Family::Other),
+            ("qwen.qwen3-32b-v1:0", Family::Qwen),
+            ("zai.glm-4.7", Family::Other),
         ] {
             assert_eq!(Model::of(name).family, family, "{name}");
         }

@@ -45,6 +45,10 @@ pub(super) fn thought(asked: &Request, model: Model<'_>, name: &str, lost: &mut 
         Thinking::None if reasoning.shuns() => {}
         Thinking::None => lost.push(Loss::new(path, "dropped: this model is not told how much to think")),
         Thinking::Effort => thought.fields = effort(reasoning, path, lost),
+        Thinking::Config => {
+            let level = level(reasoning, path, lost);
+            thought.fields.extend(level.map(|word| ("reasoning_config".to_owned(), word.into())));
+        }
         Thinking::Reasoning => {
             let known = QuirkSettings::default();
             let effort = effort_for(reasoning, model.openais_name(), &known, lost);
@@ -55,7 +59,7 @@ pub(super) fn thought(asked: &Request, model: Model<'_>, name: &str, lost: &mut 
     thought
 }
 
-/// The three words that gpt-oss and Nova know.
+/// The three words that gpt-oss, Nova and Qwen know.
 fn level(reasoning: &Reasoning, path: &'static str, lost: &mut Vec<Loss>) -> Option<&'static str> {
     let level = match (reasoning.effort.as_deref(), budget(reasoning)) {
         _ if reasoning.shuns() => return None,
@@ -144,6 +148,8 @@ mod tests {
             ),
             ("us.openai.gpt-5.6-luna", Some("none"), None, json!({"reasoning": {"effort": "none"}}), None, 0),
             ("us.openai.gpt-5.6-luna", None, Some(2_000), json!({"reasoning": {"effort": "low"}}), None, 0),
+            ("qwen.qwen3-32b-v1:0", Some("high"), None, json!({"reasoning_config": "high"}), None, 0),
+            ("qwen.qwen3-32b-v1:0", Some("none"), None, json!({}), None, 0),
             (
                 "us.amazon.nova-2-lite-v1:0",
                 Some("low"),
