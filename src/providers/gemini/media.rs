@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use crate::chat::{Media, Part};
 use crate::fault::Fault;
-use crate::providers::foreign::data_url;
+use crate::providers::foreign::{self, data_url};
 
 /// A part with media.
 ///
 /// # Errors
-/// `BadRequest` for what is no media.
+/// `BadRequest` for what is no media, and for a file that lies at another vendor's.
 pub(super) fn part(part: &Part, path: &str) -> Result<Value, Fault> {
     let (media, usual) = match part {
         Part::Image { media, .. } => (media, "image/jpeg"),
@@ -28,6 +28,8 @@ pub(super) fn part(part: &Part, path: &str) -> Result<Value, Fault> {
     Ok(match media {
         Media::Inline { mime, base64 } => inline(mime, base64, usual),
         Media::Url(url) => at(url, usual),
+        // Google's names of files are paths or addresses; ids of other vendors would be refused.
+        Media::FileId(id) if !id.contains('/') => return foreign::cannot("a file uploaded elsewhere", path),
         Media::FileId(id) => {
             json!({ "fileData": { "mimeType": mime_of(id).unwrap_or(usual), "fileUri": id } })
         }
