@@ -161,6 +161,14 @@ pub(super) fn cannot<T>(what: &str, path: &str) -> Result<T, Fault> {
 
 /// The refusal of a part that only its own dialect understands.
 pub(super) fn cannot_read<T>(part: &Value, path: &str) -> Result<T, Fault> {
+    cannot(&what_is(part), path)
+}
+
+/// What a part is that only its own dialect understands, to be said after "this model's provider cannot take".
+pub(super) fn what_is(part: &Value) -> Cow<'static, str> {
+    if video_url(part).is_some() {
+        return "a film".into();
+    }
     let kind = part.get("type").and_then(Value::as_str).unwrap_or("unknown");
-    cannot(&format!("a part of the type `{kind}`"), path)
+    format!("a part of the type `{kind}`").into()
 }

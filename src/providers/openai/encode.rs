@@ -303,8 +303,7 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
         }
         Part::Refusal(text) => json!({ "type": "refusal", "refusal": text }),
         Part::Other(value) if is_unsayable(part) => {
-            let kind = value.get("type").and_then(Value::as_str).unwrap_or("unknown");
-            return cannot(&format!("a part of the type `{kind}`"));
+            return cannot(&foreign::what_is(value));
         }
         Part::Other(value) => value.clone(),
         Part::Thinking { .. } | Part::ToolCall { .. } => {

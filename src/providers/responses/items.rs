@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::chat::{Loss, Media, Message, Object, Part, Role, ToolKind, proof};
 use crate::fault::{Fault, Retry};
 use crate::json::Verbatim;
+use crate::providers::foreign;
 use crate::providers::openai::encode::{audio_format, is_unsayable, put};
 use crate::providers::openai::{losses, normalise};
 
@@ -284,7 +285,7 @@ fn content(part: &Part, role: Role, path: &str) -> Result<Value, Fault> {
         Part::Other(value) => {
             let kind = value.get("type").and_then(Value::as_str).unwrap_or("unknown");
             if !kind.starts_with("input_") {
-                return cannot(&format!("a part of the type `{kind}`"));
+                return cannot(&foreign::what_is(value));
             }
             value.clone()
         }

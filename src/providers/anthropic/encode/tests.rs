@@ -400,11 +400,19 @@ fn what_an_answer_would_be_wrong_without_is_refused() {
         filename: None,
         cache: None,
     };
-    for part in [audio, zip, Part::Other(json!({"type": "video_url"}))] {
+    let film = Part::Other(json!({"type": "video_url", "video_url": {"url": "https://x/a.mp4"}}));
+    let strange = Part::Other(json!({"type": "strange"}));
+    for (part, what) in [
+        (audio, "audio"),
+        (zip, "document of the type `application/zip`"),
+        (film, "a film"),
+        (strange, "a part of the type `strange`"),
+    ] {
         let request = asked(vec![message(Role::User, vec![Part::text("hi"), part])]);
         let target = TargetName::parse("p/m").unwrap();
         let fault = messages(&request, &target, &QuirkSettings::default()).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some("messages[0].content[1]"), "{fault}");
+        assert!(fault.message.ends_with(what), "{fault}");
         assert_eq!(fault.retry, crate::fault::Retry::Elsewhere);
     }
 }
