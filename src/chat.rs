@@ -5,6 +5,7 @@
 
 mod answer;
 mod event;
+mod helper;
 mod loss;
 pub mod proof;
 mod request;
@@ -13,6 +14,7 @@ mod usage;
 
 pub use answer::{Answer, Choice, Finish, FinishReason};
 pub use event::{Event, StreamDecoder, StreamEncoder};
+pub use helper::Helper;
 pub use loss::Loss;
 pub use request::{
     CacheHint, Media, Message, OutputFormat, Part, Reasoning, Request, Role, Sampling, Thinks, Tool,

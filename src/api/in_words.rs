@@ -1,5 +1,6 @@
 //! Parts for which only Anthropic's dialect has a form, though they are texts: what a search found, documents made of
-//! texts, the names of tools that were found. Other dialects are told their words.
+//! texts, the names of tools that were found, the summary of a conversation that was compacted. Other dialects are told their
+//! words.
 
 use std::borrow::Cow;
 
@@ -56,6 +57,8 @@ fn in_words(part: &Part, dialect: Dialect) -> Option<(Part, bool)> {
         }
         // All tools are offered from the beginning where none can be kept back.
         "tool_reference" => format!("The tool `{}` can be called.", field("tool_name")?),
+        // It stands for all that was said before, which clients leave away from then on.
+        "compaction" => joined([Some("Summary of the conversation so far:"), Some(field("content")?), None]),
         _ => return None,
     };
     let cites =
@@ -103,11 +106,13 @@ mod tests {
             "source": {"type": "content", "content": [{"type": "text", "text": "inner"}]}});
         let plain = json!({"type": "document", "source": {"type": "content", "content": "inner"}});
         let tool = json!({"type": "tool_reference", "tool_name": "f"});
+        let compacted = json!({"type": "compaction", "content": "we met"});
         for (part, text, lost) in [
             (&found, "T\nhttps://kb/1\na\nb", &["messages[0].content[0].citations (dropped)"][..]),
             (&document, "D\nabout d\ninner", &[]),
             (&plain, "inner", &[]),
             (&tool, "The tool `f` can be called.", &[]),
+            (&compacted, "Summary of the conversation so far:\nwe met", &[]),
         ] {
             assert_eq!(
                 told(part.clone(), Dialect::OpenAi),

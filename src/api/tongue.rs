@@ -272,7 +272,7 @@ fn is_object(arguments: &str) -> bool {
 
 fn foreign(value: &Value) -> String {
     let named = value.get("type").and_then(Value::as_str);
-    let first = || value.as_object()?.keys().next().map(String::as_str);
+    let first = || value.as_object()?.keys().map(String::as_str).find(|key| *key != "thoughtSignature");
     match named.or_else(first).filter(|kind| kind.len() <= 64) {
         Some(kind) => format!("{kind} dropped"),
         None => "dropped".to_owned(),
@@ -345,6 +345,17 @@ mod tests {
             let expected: &[&str] =
                 if tongue.texts { &[] } else { &["answer.choices[0].tool_calls[1].arguments"] };
             assert_eq!(paths, expected);
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_dropped_is_named_by_what_it_is() {
+        for (part, named) in [
+            (serde_json::json!({"type": "x", "y": 1}), "x dropped"),
+            (serde_json::json!({"thoughtSignature": "s", "toolCall": {}}), "toolCall dropped"),
+            (serde_json::json!([]), "dropped"),
+        ] {
+            assert_eq!(foreign(&part), named);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Tier;
+use super::{Helper, Tier};
 use crate::money::Nano;
 
 /// Tokens of one answer. The classes are disjoint, except that `reasoning`, `output_audio`, `output_image` and the
@@ -88,6 +88,9 @@ pub struct Usage {
     /// What is charged for, where the provider says that this is other than what was read and written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billed: Option<Billed>,
+    /// Which of these tokens another model read and wrote, at its own price.
+    #[serde(skip)]
+    pub helper: Option<Helper>,
     /// What the provider says that it cost, which counts where its price is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub said_cost: Option<Nano>,
@@ -215,9 +218,54 @@ impl Usage {
         for (count, more) in counts {
             *count = count.saturating_add(more);
         }
+        match (&mut self.helper, &other.helper) {
+            (Some(helper), Some(more)) if helper.is_of(more) => helper.add(&more.usage()),
+            (helper, more) => *helper = helper.or(*more),
+        }
         self.estimated |= other.estimated;
         self.breadth = self.breadth.or(other.breadth);
         self.tier = self.tier.or(other.tier);
+    }
+
+    /// Counts a step of the answer that another model did, whose tokens are counted here already. Of a second such model,
+    /// they stay with the one that answers.
+    pub fn helped(&mut self, model: &str, step: &Self) {
+        let Some(mut helper) = Helper::named(model) else { return };
+        match &mut self.helper {
+            Some(known) if known.is_of(&helper) => known.add(step),
+            Some(_) => {}
+            none => {
+                helper.add(step);
+                *none = Some(helper);
+            }
+        }
+    }
+
+    /// What the model that answers used by itself, and another model with what it did, where one helped: each is to be paid
+    /// at its own price.
+    pub fn apart(&self) -> Option<(Self, &'static str, Self)> {
+        let helper = self.helper?;
+        let did = helper.usage();
+        let helped = Self {
+            input: did.input.min(self.input),
+            cached_read: did.cached_read.min(self.cached_read),
+            cache_write: did.cache_write.min(self.cache_write),
+            cache_write_long: did.cache_write_long.min(self.cache_write_long),
+            output: did.output.min(self.output),
+            tier: self.tier,
+            manner: Manner { fast: false, ..self.manner },
+            ..Self::default()
+        };
+        let own = Self {
+            input: self.input - helped.input,
+            cached_read: self.cached_read - helped.cached_read,
+            cache_write: self.cache_write - helped.cache_write,
+            cache_write_long: self.cache_write_long - helped.cache_write_long,
+            output: self.output - helped.output,
+            helper: None,
+            ..*self
+        };
+        Some((own, helper.model(), helped))
     }
 
     /// The same, done by the service that the answer names, if it names one.

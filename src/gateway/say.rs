@@ -70,7 +70,7 @@ impl Say {
             target: answer.target.shown().into(),
             status: answer.status,
             stream: answer.stream,
-            usage: answer.usage,
+            usage: answer.usage.map(Box::new),
             finish: answer.finish.map(Into::into),
             latency_ms: u64::try_from(answer.latency.as_millis()).unwrap_or(u64::MAX),
             said: said.into(),

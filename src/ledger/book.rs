@@ -63,6 +63,8 @@ pub struct Known {
     pub listed_as: Option<String>,
     /// Whether what it cannot do was set, and is not only missing in a list.
     pub states_abilities: bool,
+    /// The preset of the provider, under which its other models are known.
+    pub preset: Option<Box<str>>,
 }
 
 impl Known {
@@ -82,7 +84,9 @@ impl Book {
         if let Some(known) = self.known.load().get(target) {
             return known.clone();
         }
-        let found = self.look_up(target, preset).map(Arc::new);
+        let preset = preset.map(Box::from);
+        let found = self.look_up(target, preset.as_deref());
+        let found = found.map(|known| Arc::new(Known { preset, ..known }));
         self.known.rcu(|known| {
             let mut known = HashMap::clone(known);
             if known.len() < MOST_REMEMBERED {
@@ -96,7 +100,26 @@ impl Book {
     /// What this usage costs at a target, by its price; where that is not known, or not of all that was used, what its
     /// answer says that it cost. `None` where neither is known, or something was used that has no price.
     pub fn cost(&self, target: &TargetName, preset: Option<&str>, usage: &Usage, when: When) -> Option<Nano> {
-        cost(self.of(target, preset).as_deref(), usage, when)
+        self.cost_at(target, self.of(target, preset).as_deref(), usage, when)
+    }
+
+    /// The same at a target of which this is known. What another model did for the answer costs what that one costs; where
+    /// nobody knows that, as if the model that answers had done it.
+    pub(super) fn cost_at(
+        &self,
+        target: &TargetName,
+        known: Option<&Known>,
+        usage: &Usage,
+        when: When,
+    ) -> Option<Nano> {
+        let apart = usage.apart().filter(|_| usage.said_cost.is_none()).and_then(|(own, model, helped)| {
+            let helper = TargetName { provider: target.provider.clone(), model: model.into() };
+            let helper = self.of(&helper, known?.preset.as_deref())?;
+            let mut sum = known?.price()?.settle(&own, when)?;
+            sum += helper.price()?.settle(&helped, when)?;
+            Some(sum)
+        });
+        apart.or_else(|| cost(known, usage, when))
     }
 
     fn look_up(&self, target: &TargetName, preset: Option<&str>) -> Option<Known> {
@@ -125,6 +148,7 @@ impl Book {
                 origin: "built-in".into(),
                 listed_as: None,
                 states_abilities: false,
+                preset: None,
             });
         }
         let names = candidates(preset, model);
@@ -133,7 +157,7 @@ impl Book {
             let (model, origin) =
                 lists.chain(BUILT_IN.find(preset, name).map(|model| (model, "built-in"))).next()?;
             let listed_as = Some(format!("{preset}/{name}"));
-            Some(Known { model, origin: origin.into(), listed_as, states_abilities: false })
+            Some(Known { model, origin: origin.into(), listed_as, states_abilities: false, preset: None })
         });
         for (origin, owns) in self.settings().chain([("pushed", &self.pushed)]) {
             if let Some(own) = names.iter().find_map(|name| owns.find(preset, name)) {
@@ -183,8 +207,8 @@ impl Book {
     }
 }
 
-/// What this usage costs at a target of which this is known, as [`Book::cost`] tells it.
-pub(super) fn cost(known: Option<&Known>, usage: &Usage, when: When) -> Option<Nano> {
+/// What this usage of one model costs, as [`Book::cost`] tells it.
+fn cost(known: Option<&Known>, usage: &Usage, when: When) -> Option<Nano> {
     match known.and_then(Known::price) {
         Some(price) if usage.said_cost.is_none() || usage.unpriced_tools == 0 => price.settle(usage, when),
         _ => usage.said_cost,
@@ -196,7 +220,7 @@ fn above(own: &Own, origin: &str, below: Option<Known>) -> Known {
     let below = below.map(|known| (known.model, known.listed_as, known.states_abilities));
     let (below, listed_as, stated) = below.unwrap_or_default();
     let states_abilities = stated || own.abilities.is_some();
-    Known { model: own.over(below), origin: origin.into(), listed_as, states_abilities }
+    Known { model: own.over(below), origin: origin.into(), listed_as, states_abilities, preset: None }
 }
 
 /// A model that costs nothing.

@@ -339,7 +339,13 @@ mod tests {
     #[test]
     fn what_nobody_here_has_seen_of_a_prompt_may_fill_the_models_context() {
         let model = crate::ledger::Model { context_window: Some(128_000), ..Default::default() };
-        let known = Known { model, origin: "built-in".into(), listed_as: None, states_abilities: false };
+        let known = Known {
+            model,
+            origin: "built-in".into(),
+            listed_as: None,
+            states_abilities: false,
+            preset: None,
+        };
         for (unseen, prompt_most, known, expected) in [
             (false, 100, Some(&known), 100),
             (true, 100, Some(&known), 128_000),
@@ -354,7 +360,13 @@ mod tests {
             vec![rate(Unit::Citation, 2_000_000), rate(Unit::Request, 5), rate(Unit::RequestHigh, 9_000)];
         let price = Some(Price { rates, ..Price::default() });
         let model = crate::ledger::Model { price, ..known.model };
-        let reads = Known { model, origin: "built-in".into(), listed_as: None, states_abilities: false };
+        let reads = Known {
+            model,
+            origin: "built-in".into(),
+            listed_as: None,
+            states_abilities: false,
+            preset: None,
+        };
         let size = Size { prompt_most: 100, ..Size::default() }.at(Some(&reads));
         assert_eq!((size.prompt_most, size.citations), (100, 128_000));
         let bound = Bound::of(&size, reads.price(), When::default(), false, None, None);

@@ -10,7 +10,7 @@ use super::budget::{Denied, Hold, Payer, Refusal, Spent};
 use super::desk::Desk;
 use super::price::When;
 use super::row::{End, Heading, Row, State};
-use super::{Book, Known, book};
+use super::{Book, Known};
 use crate::chat::{Tier, Usage};
 use crate::facts::market::Scale;
 use crate::fault::{Fault, FaultKind, Phase};
@@ -383,7 +383,8 @@ impl Entry {
     }
 
     fn price(&self, usage: &Usage) -> Option<Nano> {
-        book::cost(self.known.as_deref(), usage, self.sheet.opening.when)
+        let Opening { book, when, .. } = &self.sheet.opening;
+        book.cost_at(&self.target, self.known.as_deref(), usage, *when)
     }
 
     /// The attempt ended with this use.

@@ -154,3 +154,18 @@ fn where_tools_without_a_price_were_used_what_the_answer_says_that_it_cost_count
         assert_eq!(cost(Usage { unpriced_tools, said_cost, ..plain }), Some(expected), "{unpriced_tools}");
     }
 }
+
+#[test]
+fn what_an_adviser_did_costs_what_the_adviser_costs() {
+    let book = Book::default();
+    let target = TargetName::parse("anthropic/claude-sonnet-5").unwrap();
+    let cost = |usage: Usage| book.cost(&target, Some("anthropic"), &usage, When::default());
+    let mut usage = Usage { input: 1_500, output: 300, ..Usage::default() };
+    assert_eq!(cost(usage), Some(Nano(1_500 * 2_000 + 300 * 10_000)));
+    usage.helped("claude-opus-4-8", &Usage { input: 500, output: 100, ..Usage::default() });
+    let (own, helped) = (1_000 * 2_000 + 200 * 10_000, 500 * 5_000 + 100 * 25_000);
+    assert_eq!(cost(usage), Some(Nano(own + helped)));
+    usage.helper = None;
+    usage.helped("claude-nobody-9", &Usage { input: 500, output: 100, ..Usage::default() });
+    assert_eq!(cost(usage), Some(Nano(1_500 * 2_000 + 300 * 10_000)), "a price that nobody knows");
+}

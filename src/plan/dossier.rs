@@ -91,7 +91,7 @@ pub enum Later {
         stream: bool,
         /// What was used, as far as it was known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        usage: Option<Usage>,
+        usage: Option<Box<Usage>>,
         /// Why it ended, as far as it was known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         finish: Option<Cow<'static, str>>,

@@ -103,7 +103,7 @@ fn turn(
                     target: target(name),
                     status: *status,
                     stream: *stream,
-                    usage: *usage,
+                    usage: usage.as_deref().copied(),
                     finish: finish.as_deref().and_then(finish_word),
                     latency: Duration::from_millis(*latency_ms),
                 });
@@ -150,7 +150,7 @@ fn then_asked(session: &Session, dossier: &Dossier) -> Vec<Later> {
             target: answered.target.to_string().into(),
             status: answered.status.unwrap_or(200),
             stream,
-            usage: dossier.record.usage.filter(|_| !stream),
+            usage: dossier.record.usage.filter(|_| !stream).map(Box::new),
             finish: dossier.finish.as_deref().filter(|_| !stream).map(|word| word.to_owned().into()),
             latency_ms: Duration::try_from_secs_f64(waited / 1e3)
                 .map_or(0, |waited| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)),

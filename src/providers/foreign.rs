@@ -134,6 +134,19 @@ pub(super) fn lose_effort(reasoning: &Reasoning, lost: &mut Vec<Loss>) {
     }
 }
 
+/// The address of a film in the form that OpenAI's compatible vendors have for it, which OpenAI has not.
+pub(super) fn video_url(part: &Value) -> Option<&str> {
+    let video = part.get("video_url").filter(|_| part.get("type").is_some_and(|kind| kind == "video_url"))?;
+    video.as_str().or_else(|| video.get("url")?.as_str())
+}
+
+/// `data:image/png;base64,AAAA` in its two parts.
+pub(super) fn data_url(url: &str) -> Option<(&str, &str)> {
+    let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
+    let head = head.strip_suffix(";base64")?;
+    Some((head.split(';').next().unwrap_or(head), data))
+}
+
 /// A part of an assistant's message that only its own dialect understands: a search that ran at its provider, what it
 /// found. The answer goes on without it.
 pub(super) fn lose_part(path: impl Into<Cow<'static, str>>, lost: &mut Vec<Loss>) {
@@ -148,6 +161,14 @@ pub(super) fn cannot<T>(what: &str, path: &str) -> Result<T, Fault> {
 
 /// The refusal of a part that only its own dialect understands.
 pub(super) fn cannot_read<T>(part: &Value, path: &str) -> Result<T, Fault> {
+    cannot(&what_is(part), path)
+}
+
+/// What a part is that only its own dialect understands, to be said after "this model's provider cannot take".
+pub(super) fn what_is(part: &Value) -> Cow<'static, str> {
+    if video_url(part).is_some() {
+        return "a film".into();
+    }
     let kind = part.get("type").and_then(Value::as_str).unwrap_or("unknown");
-    cannot(&format!("a part of the type `{kind}`"), path)
+    format!("a part of the type `{kind}`").into()
 }

@@ -37,7 +37,7 @@ use http::HeaderMap;
 
 use super::{
     ClientBody, CountTokens, Dialect, Embeddings, Images, Outgoing, Provider, QuirkSettings, Relay, Relayed,
-    StreamRelay,
+    StreamRelay, openai,
 };
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
@@ -119,7 +119,9 @@ impl Provider for Gemini {
     }
 
     fn usage(&self, said: &[&str]) -> Option<Usage> {
-        said.iter().rev().find_map(|raw| usage::read(&serde_json::from_str(raw).ok()?))
+        let own = said.iter().rev().find_map(|raw| usage::read(&serde_json::from_str(raw).ok()?));
+        // Google has endpoints in OpenAI's dialect, too.
+        own.or_else(|| openai::usage_of(said))
     }
 }
 

@@ -257,6 +257,18 @@ mod tests {
                 r#"[{"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":1}},{"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":6}}]"#,
                 Some((5, 0, 6)),
             ),
+            (
+                "gemini",
+                events,
+                "event: interaction.completed\ndata: {\"event_type\":\"interaction.completed\",\"interaction\":{\"usage\":{\"total_input_tokens\":5,\"total_output_tokens\":6,\"total_thought_tokens\":2}}}\n\n",
+                Some((5, 0, 8)),
+            ),
+            (
+                "gemini",
+                json,
+                r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}"#,
+                Some((7, 0, 3)),
+            ),
         ] {
             assert_eq!(read(word, kind, text), expected, "{text}");
         }

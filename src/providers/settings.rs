@@ -329,7 +329,8 @@ pub struct QuirkSettings {
     /// Fields of requests, and of their messages, that the vendor does not know. A translation from another dialect
     /// leaves them out and says so; a client of this dialect who sends them gets the vendor's own answer, except for
     /// `reasoning_content`, `reasoning_details` and `extra_content` of messages: they are left out for both. With
-    /// `json_schema`, a translation asks for answers of a schema in words, and for any JSON object.
+    /// `json_schema`, a translation asks for answers of a schema in words, and for any JSON object; with `video_url`, it
+    /// refuses films.
     pub lacks: Vec<String>,
     /// Tool-call ids must have exactly this many letters and digits.
     pub tool_id_length: Option<usize>,

@@ -331,6 +331,13 @@ fn file_part(file: &Object, path: &str) -> Result<Part, Fault> {
 fn of_kind(mime: &str, media: Media) -> Part {
     if mime.starts_with("image/") {
         Part::Image { media, detail: None, cache: None }
+    } else if mime.starts_with("video/") {
+        // In the form of OpenAI's compatible vendors: whoever cannot see films refuses them by it.
+        let url = match media {
+            Media::Inline { mime, base64 } => format!("data:{mime};base64,{base64}"),
+            Media::Url(at) | Media::FileId(at) => at,
+        };
+        Part::Other(json!({ "type": "video_url", "video_url": { "url": url } }))
     } else if mime.starts_with("audio/") {
         Part::Audio { media }
     } else {

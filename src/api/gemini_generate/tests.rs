@@ -372,3 +372,38 @@ fn the_service_that_is_asked_for_is_told_in_the_words_of_others() {
         assert_eq!((&read.request.rest["service_tier"], read.lost.len()), (&json!(expected), 0));
     }
 }
+
+#[test]
+fn a_streams_own_fields_are_no_less_told_than_an_answers() {
+    let stream = b"data: {\"promptFeedback\": {\"safetyRatings\": [1]}, \"responseId\": \"r\"}\n\n\
+        data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"a\"}]}, \"finishReason\": \"STOP\"}], \"modelStatus\": {}}\n\n";
+    let events = events_of(stream);
+    let told: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Other { choice: None, fields } => Some(fields.keys().cloned().collect::<Vec<_>>()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [["promptFeedback"]]);
+}
+
+#[test]
+fn films_are_no_documents() {
+    for (part, url) in [
+        (json!({"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}}), "data:video/mp4;base64,AAAA"),
+        (json!({"fileData": {"mimeType": "video/mp4", "fileUri": "gs://b/a.mp4"}}), "gs://b/a.mp4"),
+    ] {
+        let read = decoded(&json!({"contents": [{"role": "user", "parts": [part]}]})).unwrap();
+        let film = Part::Other(json!({"type": "video_url", "video_url": {"url": url}}));
+        assert_eq!(read.request.messages[0].content, std::slice::from_ref(&film));
+        for (preset, refused) in
+            [("openai", true), ("anthropic", true), ("openrouter", false), ("gemini", false)]
+        {
+            let preset = crate::providers::presets::find(preset).unwrap();
+            let provider = dialect(&preset.dialect, &preset.quirks).unwrap();
+            let target = TargetName::parse("p/m").unwrap();
+            assert_eq!(provider.encode(&read.request, &target).is_err(), refused, "{url} {}", preset.dialect);
+        }
+    }
+}

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::usage::WireUsage;
 use super::{block, fault, stop};
-use crate::chat::{Answer, Choice, Object};
+use crate::chat::{Answer, Choice, Finish, Object};
 use crate::fault::Fault;
 use crate::json;
 
@@ -15,24 +15,40 @@ pub(super) fn answer(body: &[u8], now_ms: u64) -> Result<Answer, Fault> {
         Some(usage) => serde_json::from_value(usage).unwrap_or_default(),
         None => WireUsage::default(),
     };
-    usage.ran_code = object.get("container").is_some_and(|container| !container.is_null());
+    usage.ran_code = has_container(&object);
     let mut text = |key: &str| match object.shift_remove(key) {
         Some(Value::String(text)) => Some(text),
         _ => None,
     };
     let (id, model) = (text("id").unwrap_or_default(), text("model").unwrap_or_default());
-    let (reason, sequence) = (text("stop_reason"), text("stop_sequence"));
-    let Some(reason) = reason else { return Err(fault::unfinished()) };
+    let Some(finish) = take_finish(&mut object) else { return Err(fault::unfinished()) };
     let content = match object.shift_remove("content") {
         Some(Value::Array(blocks)) => blocks.into_iter().map(block::part).collect(),
         _ => Vec::new(),
     };
-    object.shift_remove("type");
-    object.shift_remove("role");
-    object.retain(|_, value| !value.is_null());
-    let finish = stop::finish(&reason, sequence.as_deref());
     let choice = Choice { index: 0, content, finish: Some(finish), logprobs: None, rest: Object::new() };
-    Ok(Answer { id, model, created: 0, choices: vec![choice], usage: usage.classes(), rest: object })
+    Ok(Answer { id, model, created: 0, choices: vec![choice], usage: usage.classes(), rest: rest(object) })
+}
+
+/// Why a message ended, taken out of it; `None` while it goes on.
+pub(super) fn take_finish(message: &mut Object) -> Option<Finish> {
+    let mut text = |key: &str| match message.shift_remove(key) {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    };
+    let (reason, sequence) = (text("stop_reason"), text("stop_sequence"));
+    reason.map(|reason| stop::finish(&reason, sequence.as_deref()))
+}
+
+/// Whether code was run for a message.
+pub(super) fn has_container(message: &Object) -> bool {
+    message.get("container").is_some_and(|container| !container.is_null())
+}
+
+/// What is left of a message whose content and usage were taken, and says something.
+pub(super) fn rest(mut message: Object) -> Object {
+    message.retain(|key, value| !value.is_null() && !matches!(&**key, "type" | "role"));
+    message
 }
 
 /// The fields of a body that is a message. One that holds an error beside its content is that error.

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::usage::WireUsage;
-use super::{block, fault, stop};
-use crate::chat::{Event, Object, Part, Role, StreamDecoder, ToolKind};
+use super::{block, decode, fault, stop};
+use crate::chat::{Event, Finish, Object, Part, Role, StreamDecoder, ToolKind};
 use crate::fault::Fault;
 use crate::frames::{SseEvent, SseSplitter};
 use crate::json::Halves;
@@ -22,6 +22,8 @@ pub(super) struct AnthropicDecoder {
     /// Calls of the client's tools so far.
     calls: u32,
     started: bool,
+    /// Why the message ends, where its beginning says it already: one that goes on after code that ran comes whole.
+    early: Option<Finish>,
     /// Why the message ends was said.
     stopped: bool,
     done: bool,
@@ -85,6 +87,7 @@ impl AnthropicDecoder {
             open: Vec::new(),
             calls: 0,
             started: false,
+            early: None,
             stopped: false,
             done: false,
         }
@@ -113,9 +116,7 @@ impl AnthropicDecoder {
             "content_block_delta" => self.block_delta(wire.index, wire.delta, events),
             "content_block_stop" => self.block_stop(wire.index, events),
             "message_delta" => self.message_delta(wire, events),
-            // An end without its reason: what came before it may be half an answer.
-            "message_stop" if !self.stopped => return Err(fault::truncated()),
-            "message_stop" => self.end(events),
+            "message_stop" => self.message_stop(events)?,
             "error" => return Err(self.error(&text)),
             _ => {}
         }
@@ -141,7 +142,14 @@ impl AnthropicDecoder {
         if let Some(usage) = message.shift_remove("usage") {
             self.count(serde_json::from_value(usage).unwrap_or_default(), events);
         }
-        if let Some(Value::Array(blocks)) = message.shift_remove("content") {
+        let blocks = message.shift_remove("content");
+        self.early = decode::take_finish(&mut message);
+        self.usage.ran_code |= decode::has_container(&message);
+        let rest = decode::rest(message);
+        if !rest.is_empty() {
+            events.push(Event::Other { choice: None, fields: rest });
+        }
+        if let Some(Value::Array(blocks)) = blocks {
             for block in blocks {
                 self.block_start(u64::MAX, Some(block), events);
                 self.block_stop(u64::MAX, events);
@@ -237,6 +245,18 @@ impl AnthropicDecoder {
         events.push(Event::Finish { choice: CHOICE, finish });
     }
 
+    fn message_stop(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
+        if !self.stopped {
+            // An end without its reason: what came before it may be half an answer.
+            let Some(finish) = self.early.take() else { return Err(fault::truncated()) };
+            self.stopped = true;
+            self.open.drain(..).for_each(|open| close(open.kind, events));
+            events.push(Event::Finish { choice: CHOICE, finish });
+        }
+        self.end(events);
+        Ok(())
+    }
+
     fn count(&mut self, usage: WireUsage, events: &mut Vec<Event>) {
         self.usage.update(usage);
         events.extend(self.usage.classes().map(Event::Usage));
@@ -317,6 +337,7 @@ mod tests {
 
     use super::super::stream::AnthropicStream;
     use super::*;
+    use crate::chat::FinishReason;
     use crate::providers::StreamRelay;
 
     fn events(of: &[Value]) -> String {
@@ -374,6 +395,40 @@ mod tests {
             assert_eq!(relay().settle(&mut frames).is_ok(), complete, "{reason}");
             let last = frames.last().map(|frame| frame.bytes.to_vec()).unwrap_or_default();
             assert_eq!(last.starts_with(b"event: message_stop\ndata: {"), complete, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_comes_whole_at_its_beginning_is_complete() {
+        let begun = |reason: Value| {
+            let call = json!({"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}, "caller": {"type": "x"}});
+            let message = json!({"id": "m", "type": "message", "role": "assistant", "model": "c", "content": [call],
+                "stop_reason": reason, "stop_sequence": null, "container": {"id": "k"},
+                "usage": {"input_tokens": 0, "output_tokens": 0}});
+            events(&[json!({"type": "message_start", "message": message}), json!({"type": "message_stop"})])
+        };
+        for (reason, complete) in [(json!("tool_use"), true), (json!(null), false)] {
+            let body = begun(reason);
+            let (mut decoder, mut said) = (AnthropicDecoder::new(0), Vec::new());
+            assert_eq!(decoder.feed(body.as_bytes(), &mut said).is_ok(), complete);
+            let finish = said.iter().find_map(|event| match event {
+                Event::Finish { finish, .. } => Some(finish.reason),
+                _ => None,
+            });
+            assert_eq!(finish, complete.then_some(FinishReason::ToolCalls));
+            assert_eq!(said.contains(&Event::End), complete, "{said:?}");
+            let arguments = |event: &Event| matches!(event, Event::ToolCallDelta { arguments, .. } if arguments == "{\"a\":1}");
+            assert!(said.iter().any(arguments), "{said:?}");
+            let other = said.iter().find(|event| matches!(event, Event::Other { .. }));
+            let Some(Event::Other { fields, .. }) = other else { panic!("{said:?}") };
+            assert_eq!(fields.keys().collect::<Vec<_>>(), ["container"]);
+
+            let (mut relay, mut frames) = (AnthropicStream::new(0), Vec::new());
+            assert_eq!(relay.feed(body.clone().into(), &mut frames).is_ok(), complete);
+            assert_eq!(relay.finish(&mut frames).is_ok(), complete);
+            let relayed: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+            assert_eq!(relayed == body.as_bytes(), complete);
+            assert_eq!(relay.finish_reason(), complete.then_some("tool_calls"));
         }
     }
 }

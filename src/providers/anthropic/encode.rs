@@ -50,13 +50,13 @@ pub(super) fn messages(
     let claude = Claude::of(model);
     body.insert("model".into(), model.into());
     let message::Conversation { mut system, messages, plain } = message::all(&asked.messages, &mut lost)?;
-    output(&asked.output, claude, &mut body, &mut system, &mut lost);
+    let able = Able::of(claude, quirks);
+    output(&asked.output, able.schemas, &mut body, &mut system, &mut lost);
     if !system.is_empty() {
         body.insert("system".into(), system_of(system));
     }
     body.insert("messages".into(), Value::Array(messages));
-    let searches = searches(claude, quirks);
-    tools(asked, claude, searches, &mut body, &mut lost);
+    tools(asked, able, &mut body, &mut lost);
     for (field, value) in &asked.rest {
         match value {
             Value::Null => {}
@@ -64,7 +64,7 @@ pub(super) fn messages(
                 body.entry(field.clone()).or_insert_with(|| value.clone());
             }
             value if is_usual(field, value) => {}
-            Value::Object(_) if field == OPTIONS && searches => {}
+            Value::Object(_) if field == OPTIONS && able.searches => {}
             Value::String(user) if field == "safety_identifier" && asked.user.as_ref() == Some(user) => {}
             _ => lost.push(Loss::dropped(field.clone())),
         }
@@ -120,7 +120,7 @@ fn is_service_tier(field: &str, value: &Value) -> bool {
 
 fn output(
     output: &OutputFormat,
-    claude: Option<Claude>,
+    knows: bool,
     body: &mut Object,
     system: &mut Vec<Value>,
     lost: &mut Vec<Loss>,
@@ -138,7 +138,6 @@ fn output(
         ),
         OutputFormat::JsonSchema { .. } => {
             let schema = output.described_schema();
-            let knows = claude.is_some_and(Claude::knows_schemas);
             match knows.then(|| schema::down(&schema, schema::OUTPUT, lost)).flatten() {
                 Some(schema) => {
                     let format = json!({ "type": "json_schema", "schema": schema });
@@ -151,13 +150,31 @@ fn output(
     }
 }
 
-/// Whether the model searches the web where it is asked to, which Claude does since it thinks.
-fn searches(claude: Option<Claude>, quirks: &QuirkSettings) -> bool {
-    let is_able = claude.is_some_and(|claude| !matches!(claude.thinking(), model::Thinking::Never));
-    is_able && !quirks.lacks.iter().any(|field| field == "web_search")
+/// What the model takes at this provider.
+#[derive(Clone, Copy)]
+struct Able {
+    /// Whether a tool may be forced upon it.
+    forced: bool,
+    /// Whether it searches the web where it is asked to, which Claude does since it thinks.
+    searches: bool,
+    /// Whether it takes schemas, for answers and strict tools.
+    schemas: bool,
 }
 
-fn tools(asked: &Request, claude: Option<Claude>, searches: bool, body: &mut Object, lost: &mut Vec<Loss>) {
+impl Able {
+    fn of(claude: Option<Claude>, quirks: &QuirkSettings) -> Self {
+        let lacks = |word: &str| quirks.lacks.iter().any(|field| field == word);
+        let thinks = claude.is_some_and(|claude| !matches!(claude.thinking(), model::Thinking::Never));
+        Self {
+            forced: claude.is_none_or(Claude::can_be_forced),
+            searches: thinks && !lacks("web_search"),
+            schemas: claude.is_some_and(Claude::knows_schemas) && !lacks("json_schema"),
+        }
+    }
+}
+
+fn tools(asked: &Request, able: Able, body: &mut Object, lost: &mut Vec<Loss>) {
+    let searches = able.searches;
     let says = |tool: &Tool| {
         tool.kind != ToolKind::Server || tool.is_anthropics() || (searches && Search::of(tool).is_some())
     };
@@ -172,7 +189,7 @@ fn tools(asked: &Request, claude: Option<Claude>, searches: bool, body: &mut Obj
         }
         match Search::of(tool).filter(|_| searches && !tool.is_anthropics()) {
             Some(search) => add_search(search, &format!("tools[{at}]"), &mut tools, lost),
-            None => tools.extend(encode_tool(tool, at, claude, loads, lost)),
+            None => tools.extend(encode_tool(tool, at, able.schemas, loads, lost)),
         }
     }
     if let Some(Value::Object(options)) = asked.rest.get(OPTIONS).filter(|_| searches) {
@@ -189,9 +206,7 @@ fn tools(asked: &Request, claude: Option<Claude>, searches: bool, body: &mut Obj
         None | Some(ToolChoice::Other(_)) => None,
         Some(ToolChoice::Auto) => Some(json!({ "type": "auto" })),
         Some(ToolChoice::None) => Some(json!({ "type": "none" })),
-        Some(ToolChoice::Required | ToolChoice::Named(_))
-            if claude.is_some_and(|claude| !claude.can_be_forced()) =>
-        {
+        Some(ToolChoice::Required | ToolChoice::Named(_)) if !able.forced => {
             lost.push(Loss::new("tool_choice", "left to the model: tools cannot be forced upon it"));
             None
         }
@@ -230,13 +245,7 @@ fn is_tools_own(field: &str, value: &Value, loads: bool) -> bool {
 }
 
 /// `loads`: whether somebody can load tools that are not there from the beginning.
-fn encode_tool(
-    tool: &Tool,
-    at: usize,
-    claude: Option<Claude>,
-    loads: bool,
-    lost: &mut Vec<Loss>,
-) -> Option<Value> {
+fn encode_tool(tool: &Tool, at: usize, knows: bool, loads: bool, lost: &mut Vec<Loss>) -> Option<Value> {
     let mut object = Object::new();
     match tool.kind {
         ToolKind::Server if tool.is_anthropics() => object.clone_from(&tool.rest),
@@ -251,7 +260,6 @@ fn encode_tool(
             }
             let mut parameters = input_schema(tool);
             if tool.strict == Some(true) {
-                let knows = claude.is_some_and(Claude::knows_schemas);
                 match knows.then(|| schema::strict(&parameters)).flatten() {
                     Some(exact) => {
                         parameters = exact;

@@ -8,6 +8,7 @@ use super::encode::mark;
 use crate::chat::{CacheHint, Loss, Media, Message, Object, Part, Role, ToolKind, proof};
 use crate::fault::{Fault, Retry};
 use crate::json::{self, Text, Verbatim};
+use crate::providers::foreign;
 
 /// A conversation that can be sent.
 pub(super) struct Conversation<'a> {
@@ -213,10 +214,7 @@ impl Place<'_> {
                 self.lose(at, "", "part of another provider's dialect dropped");
                 return Ok(None);
             }
-            Part::Other(value) => {
-                let kind = value.get("type").and_then(Value::as_str).unwrap_or("unknown");
-                return Err(self.cannot(&format!("a part of the type `{kind}`"), at));
-            }
+            Part::Other(value) => return Err(self.cannot(&foreign::what_is(value), at)),
             Part::Audio { .. } => return Err(self.cannot("audio", at)),
             Part::Image { .. } | Part::File { .. } => {
                 return Err(self.cannot("an image or a document from the model", at));
@@ -370,6 +368,10 @@ fn is_own(block: &Object) -> bool {
         "server_tool_use",
         "mcp_tool_use",
         "tool_reference",
+        "tool_addition",
+        "tool_removal",
+        "browser_state",
+        "mcp_tool_listing",
         "compaction",
         "fallback",
     ];

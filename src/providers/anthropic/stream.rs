@@ -25,6 +25,8 @@ pub(super) struct AnthropicStream {
     halves: Halves,
     now_ms: u64,
     usage: WireUsage,
+    /// Why the message ends, where its beginning says it already.
+    early: Option<&'static str>,
     finish: Option<&'static str>,
     text_bytes: u64,
     done: bool,
@@ -35,7 +37,8 @@ pub(super) struct AnthropicStream {
 struct Peek<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Cow<'a, str>,
-    message: Option<MessagePeek>,
+    #[serde(borrow)]
+    message: Option<MessagePeek<'a>>,
     #[serde(borrow)]
     content_block: Option<BlockPeek<'a>>,
     #[serde(borrow)]
@@ -44,8 +47,12 @@ struct Peek<'a> {
 }
 
 #[derive(Deserialize)]
-struct MessagePeek {
+struct MessagePeek<'a> {
     usage: Option<WireUsage>,
+    content: Option<Vec<IgnoredAny>>,
+    #[serde(borrow)]
+    stop_reason: Option<Cow<'a, str>>,
+    container: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +81,7 @@ impl AnthropicStream {
             halves: Halves::default(),
             now_ms,
             usage: WireUsage::default(),
+            early: None,
             finish: None,
             text_bytes: 0,
             done: false,
@@ -103,10 +111,7 @@ impl AnthropicStream {
         };
         let content = match &*peek.kind {
             "error" => return Err(self.error(&text)),
-            "message_start" => {
-                self.count(peek.message.and_then(|message| message.usage));
-                false
-            }
+            "message_start" => peek.message.is_some_and(|message| self.start(message)),
             "content_block_start" => {
                 peek.content_block.is_some_and(|block| !matches!(&*block.kind, "text" | "thinking"))
             }
@@ -125,9 +130,12 @@ impl AnthropicStream {
                 }
                 reason.is_some()
             }
-            // An end without its reason: what came before it may be half an answer.
-            "message_stop" if self.finish.is_none() => return Err(fault::truncated()),
             "message_stop" => {
+                self.finish = self.finish.or(self.early);
+                // An end without its reason: what came before it may be half an answer.
+                if self.finish.is_none() {
+                    return Err(fault::truncated());
+                }
                 self.done = true;
                 false
             }
@@ -136,6 +144,14 @@ impl AnthropicStream {
         let bytes = if event.event.is_some() { event.raw.clone() } else { named(&peek.kind, &event.raw) };
         out.push(Frame { bytes, content });
         Ok(())
+    }
+
+    /// Whether the beginning shows content: that of a message which goes on after code that ran.
+    fn start(&mut self, message: MessagePeek<'_>) -> bool {
+        self.count(message.usage);
+        self.usage.ran_code |= message.container.is_some();
+        self.early = message.stop_reason.map(|raw| stop::reason(&raw).word());
+        message.content.is_some_and(|content| !content.is_empty())
     }
 
     fn error(&self, text: &str) -> Fault {

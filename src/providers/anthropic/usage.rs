@@ -18,6 +18,10 @@ pub(super) struct WireUsage {
     output_tokens_details: Option<Details>,
     /// With compaction and the like, every step of the answer; the counts above leave all but the last out.
     iterations: Option<Vec<WireUsage>>,
+    /// What a step is, and the model that did it, where it is not the one that answers.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    model: Option<String>,
     /// `standard`, `priority` or `batch`: <https://platform.claude.com/docs/en/api/service-tiers>
     service_tier: Option<Value>,
     /// `standard` or `fast`: <https://platform.claude.com/docs/en/build-with-claude/fast-mode>
@@ -80,12 +84,15 @@ impl WireUsage {
         let own = self.own();
         let Some(steps) = &self.iterations else { return Some(own) };
         let mut all = Usage::default();
-        for step in steps.iter().map(Self::own) {
+        for (model, step) in steps.iter().map(|step| (step.elsewhere(), step.own())) {
             all.input = all.input.saturating_add(step.input);
             all.cached_read = all.cached_read.saturating_add(step.cached_read);
             all.cache_write = all.cache_write.saturating_add(step.cache_write);
             all.cache_write_long = all.cache_write_long.saturating_add(step.cache_write_long);
             all.output = all.output.saturating_add(step.output);
+            if let Some(model) = model {
+                all.helped(model, &step);
+            }
         }
         // What is billed is the sum of the steps: https://platform.claude.com/docs/en/build-with-claude/compaction
         Some(Usage {
@@ -94,8 +101,16 @@ impl WireUsage {
             cache_write: all.cache_write.max(own.cache_write),
             cache_write_long: all.cache_write_long.max(own.cache_write_long),
             output: all.output.max(own.output),
+            helper: all.helper,
             ..own
         })
+    }
+
+    /// The model of a step that was not done by the one that answers: an adviser, or who took over after a refusal. It is
+    /// paid at that model's price: <https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool>
+    fn elsewhere(&self) -> Option<&str> {
+        let helps = self.kind.as_ref().is_some_and(|kind| kind.ends_with("_message"));
+        self.model.as_deref().filter(|_| helps)
     }
 
     fn own(&self) -> Usage {
@@ -191,5 +206,25 @@ mod tests {
         let classes = counted.classes().unwrap();
         assert_eq!((classes.input, classes.output, classes.cached_read), (4908, 350, 5));
         assert_eq!(usage(r#"{"input_tokens":3,"iterations":[]}"#).classes().unwrap().input, 3);
+    }
+
+    #[test]
+    fn what_an_adviser_did_is_known_apart() {
+        let counted = usage(
+            r#"{"input_tokens":412,"output_tokens":121,"iterations":[
+                {"type":"message","input_tokens":300,"output_tokens":80},
+                {"type":"advisor_message","model":"claude-opus-4-8","input_tokens":900,"output_tokens":22,
+                 "cache_creation_input_tokens":10,"cache_creation":{"ephemeral_1h_input_tokens":4}},
+                {"type":"advisor_message","model":"claude-opus-4-8","input_tokens":100,"output_tokens":3},
+                {"type":"advisor_message","model":"claude-other","input_tokens":1,"output_tokens":1},
+                {"type":"message","model":null,"input_tokens":112,"output_tokens":41}]}"#,
+        );
+        let classes = counted.classes().unwrap();
+        assert_eq!((classes.input, classes.output, classes.cache_write), (1413, 147, 10));
+        let (own, model, helped) = classes.apart().unwrap();
+        assert_eq!((own.input, own.output, own.cache_write, own.helper), (413, 122, 0, None));
+        assert_eq!(model, "claude-opus-4-8");
+        assert_eq!((helped.input, helped.output), (1000, 25));
+        assert_eq!((helped.cache_write, helped.cache_write_long), (10, 4));
     }
 }

@@ -85,7 +85,7 @@ pub(super) fn as_stream(body: &[u8], now_ms: u64) -> Result<Bytes, Fault> {
     let mut message = decode::message(body, now_ms)?;
     let blocks = message.insert("content".to_owned(), json!([]));
     let mut end = Object::new();
-    for key in ["stop_reason", "stop_sequence", "stop_details"] {
+    for key in ["stop_reason", "stop_sequence", "stop_details", "container"] {
         if let Some(value) = message.get_mut(key) {
             end.insert(key.to_owned(), value.take());
         }

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::model::Model;
 use super::{fault, request};
 use crate::chat::{Answer, Event, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
@@ -31,6 +32,8 @@ const BETA: &str = "anthropic-beta";
 /// Claude behind `InvokeModel`.
 pub(in crate::providers) struct Claude {
     inner: Anthropic,
+    /// The same for models of which AWS takes no schemas.
+    plain: Anthropic,
 }
 
 impl Claude {
@@ -44,7 +47,10 @@ impl Claude {
             lacks: vec!["web_search".into()],
             ..QuirkSettings::default()
         };
-        Self { inner: Anthropic::new(own.with(quirks)) }
+        let quirks = own.with(quirks);
+        let mut plain = quirks.clone();
+        plain.lacks.push("json_schema".into());
+        Self { inner: Anthropic::new(quirks), plain: Anthropic::new(plain) }
     }
 }
 
@@ -58,7 +64,9 @@ impl Provider for Claude {
     }
 
     fn encode(&self, asked: &Request, target: &TargetName) -> Result<Outgoing, Fault> {
-        Ok(invoke(self.inner.encode(asked, target)?, &target.model, asked.stream))
+        let model = Model::of(&target.model);
+        let inner = if model.is_claude() && !model.knows_schemas() { &self.plain } else { &self.inner };
+        Ok(invoke(inner.encode(asked, target)?, &target.model, asked.stream))
     }
 
     fn decode(&self, body: &[u8]) -> Result<Answer, Fault> {
@@ -283,6 +291,7 @@ impl StreamRelay for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::OutputFormat;
     use crate::fault::FaultKind;
     use crate::frames::aws_message;
 
@@ -319,6 +328,27 @@ mod tests {
         let sent = sent(&outgoing);
         assert_eq!((sent.get("model"), &sent["anthropic_version"]), (None, &json!(VERSION)));
         assert!(outgoing.path.ends_with("/invoke"));
+    }
+
+    #[test]
+    fn schemas_are_said_in_words_to_models_of_which_aws_takes_none() {
+        let claude = Claude::new(&QuirkSettings::default());
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+        let output =
+            OutputFormat::JsonSchema { name: "n".into(), description: None, schema, strict: Some(true) };
+        let asked = Request { output, ..Request::default() };
+        for (model, formatted) in [
+            ("us.anthropic.claude-opus-4-6-v1", true),
+            ("us.anthropic.claude-opus-4-8", false),
+            ("us.anthropic.claude-opus-5-5", false),
+        ] {
+            let target = TargetName { provider: "b".into(), model: model.into() };
+            let outgoing = claude.encode(&asked, &target).unwrap();
+            let body = sent(&outgoing);
+            assert_eq!(body.get("output_config").is_some(), formatted, "{model}: {body}");
+            assert_eq!(body.get("system").is_some(), !formatted, "{model}: {body}");
+            assert!(formatted || outgoing.lost.iter().any(|loss| loss.path == "response_format"));
+        }
     }
 
     #[test]

@@ -92,14 +92,32 @@ pub(super) fn all(
         trim_end(blocks);
     }
     let called = writer.called;
+    let mut parted = Vec::with_capacity(turns.len());
+    for turn in turns {
+        turn.part(model, &mut parted, lost);
+    }
     Ok(Conversation {
         system: system.into_iter().map(|block| block.value).collect(),
-        messages: turns.into_iter().map(Turn::encode).collect(),
+        messages: parted.into_iter().map(Turn::encode).collect(),
         called,
     })
 }
 
 impl Turn {
+    /// What the model does not take beside a tool's result follows in a turn of its own, after a word of the model's.
+    fn part(mut self, model: Model<'_>, turns: &mut Vec<Self>, lost: &mut Vec<Loss>) {
+        let has_results = self.blocks.iter().any(|block| block.is_result);
+        if !has_results || self.blocks.iter().all(|block| block.is_result || model.shares(&block.value)) {
+            return turns.push(self);
+        }
+        lost.push(Loss::new("messages", "a word of the model's was put after a tool's result"));
+        let (results, others) = self.blocks.drain(..).partition(|block| block.is_result);
+        let word = Block { is_result: false, value: json!({ "text": "." }) };
+        for (assistant, blocks) in [(false, results), (true, vec![word]), (false, others)] {
+            turns.push(Self { assistant, blocks });
+        }
+    }
+
     fn encode(mut self) -> Value {
         if !self.assistant {
             // Results must come before words: they answer the calls of the turn before.
@@ -193,7 +211,10 @@ impl Writer<'_> {
                     foreign::lose_part(path.to_owned(), self.lost);
                     return Ok(None);
                 }
-                None => return foreign::cannot_read(value, path),
+                None => match foreign::video_url(value) {
+                    Some(url) => self.media(&film(url), None, "video", path)?,
+                    None => return foreign::cannot_read(value, path),
+                },
             },
             _ => return foreign::cannot("such a part in a message of this role", path),
         }))
@@ -322,6 +343,14 @@ fn own(value: &Value) -> Option<Value> {
     let (key, block) = object.iter().find(|(key, _)| OWN.contains(&key.as_str()))?;
     let alone = object.keys().all(|other| other == key || other == "type");
     alone.then(|| json!({ key: block }))
+}
+
+/// A film by its address, which may hold it.
+fn film(url: &str) -> Media {
+    match foreign::data_url(url) {
+        Some((mime, base64)) => Media::Inline { mime: mime.to_owned(), base64: base64.to_owned() },
+        None => Media::Url(url.to_owned()),
+    }
 }
 
 /// Bedrock takes up to 64 letters, digits and `_.:-` in the ids of calls; others become `_`, in call and result alike.

@@ -10,7 +10,10 @@ use crate::fault::Fault;
 use crate::json;
 
 /// Fields that tell of the answer what a client may want to know.
-const KEPT: &[&str] = &["trace", "performanceConfig", "serviceTier", "additionalModelResponseFields"];
+const KEPT: &[&str] = &["trace", "performanceConfig", "serviceTier", OWN_FIELDS];
+
+/// Fields of the model's own answer that were asked for.
+const OWN_FIELDS: &str = "additionalModelResponseFields";
 
 /// The canonical answer. Bedrock gives it no id and no model.
 ///
@@ -58,7 +61,18 @@ pub(super) fn tier(fields: &Object) -> Option<&str> {
 }
 
 /// What of the fields beside the content is worth keeping.
-pub(super) fn kept(fields: Object) -> Object {
+pub(super) fn kept(mut fields: Object) -> Object {
+    if let Some(Value::Object(own)) = fields.get_mut(OWN_FIELDS) {
+        // The sequence that stopped the model was asked for by the gateway itself, and is told as such.
+        own.shift_remove("stop_sequence");
+        if let Some(Value::Object(delta)) = own.get_mut("delta") {
+            delta.shift_remove("stop_sequence");
+        }
+        own.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|inner| !inner.is_empty()));
+        if own.is_empty() {
+            fields.shift_remove(OWN_FIELDS);
+        }
+    }
     fields.into_iter().filter(|(key, value)| KEPT.contains(&key.as_str()) && !value.is_null()).collect()
 }
 
@@ -139,5 +153,20 @@ mod tests {
         }
         let empty = answer(br#"{"stopReason":"content_filtered","output":null}"#).unwrap();
         assert_eq!(empty.choices[0].finish.as_ref().unwrap().reason, FinishReason::ContentFilter);
+    }
+
+    #[test]
+    fn the_sequence_that_stopped_the_model_is_told_once() {
+        for (fields, left) in [
+            (json!({"stop_sequence": "END"}), None),
+            (json!({"delta": {"stop_sequence": "END"}}), None),
+            (json!({"stop_sequence": null, "delta": {"stop_sequence": null}}), None),
+            (json!({"stop_sequence": "END", "x": 1}), Some(json!({"x": 1}))),
+        ] {
+            let body = json!({"output": {"message": {"content": [{"text": "hi"}]}}, "stopReason": "stop_sequence",
+                "additionalModelResponseFields": fields});
+            let answer = answer(body.to_string().as_bytes()).unwrap();
+            assert_eq!(answer.rest.get(OWN_FIELDS), left.as_ref(), "{fields}");
+        }
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct ConverseDecoder {
     halves: Halves,
     /// Blocks that have begun and not ended, and whose end is owed something.
     open: Vec<(u64, Open)>,
+    /// What the block under way cites. That comes before its text, and is told after it.
+    cited: Vec<Value>,
     /// Calls of the client's tools so far.
     calls: u32,
     started: bool,
@@ -133,9 +135,7 @@ impl ConverseDecoder {
             ("toolResult", Value::Array(more), Some(Open::ServerResult { content, .. })) => {
                 content.extend(more);
             }
-            ("citation", value, _) => {
-                events.push(Event::Citation { choice: CHOICE, value: block::citation(value) });
-            }
+            ("citation", value, _) => self.cited.push(block::citation(value)),
             ("image", mut image, open) => {
                 if let (Some(Open::Image(format)), Some(fields)) = (open, image.as_object_mut()) {
                     fields.insert("format".into(), format.clone());
@@ -150,11 +150,17 @@ impl ConverseDecoder {
     }
 
     fn block_stop(&mut self, index: u64, events: &mut Vec<Event>) {
+        self.cite(events);
         let Some(at) = self.open.iter().position(|(known, _)| *known == index) else { return };
         close(self.open.remove(at).1, events);
     }
 
+    fn cite(&mut self, events: &mut Vec<Event>) {
+        events.extend(self.cited.drain(..).map(|value| Event::Citation { choice: CHOICE, value }));
+    }
+
     fn stop(&mut self, mut wire: Wire, events: &mut Vec<Event>) -> Result<(), Fault> {
+        self.cite(events);
         self.open.drain(..).for_each(|(_, open)| close(open, events));
         let word = wire.stop_reason.take().unwrap_or_default();
         let finish = finish::finish(&word, wire.rest.get("additionalModelResponseFields"))?;

@@ -149,7 +149,9 @@ fn inference(
     if !blank.is_empty() {
         lost.push(Loss::new("stop", "sequences of white space dropped"));
     }
-    if !stops.is_empty() {
+    if !stops.is_empty() && !model.takes_stops() {
+        lost.push(Loss::new("stop", "dropped: this model takes no stop sequences"));
+    } else if !stops.is_empty() {
         config.insert("stopSequences".into(), stops.into_iter().map(String::as_str).collect());
     }
     match (fitted.top_k, model.top_k()) {

@@ -3,7 +3,9 @@
 //! Names come as ids (`anthropic.claude-…`), with the region of an inference profile before them (`eu.anthropic.…`), or
 //! as ARNs. An ARN of an application's own profile tells nothing: then everything is sent, and AWS has the say.
 
-use crate::providers::anthropic::model::Claude;
+use serde_json::Value;
+
+use crate::providers::anthropic::model::{Claude, Freedom, freedom};
 
 /// A model as its name describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,9 @@ enum Family {
     Ai21,
     DeepSeek,
     GptOss,
+    /// OpenAI's own models since GPT-5.
+    Gpt,
+    Qwen,
     /// A vendor that we know nothing of.
     Other,
     /// An ARN that names no model.
@@ -39,6 +44,10 @@ pub(super) enum Thinking {
     Nova,
     /// gpt-oss: `reasoning_effort`.
     Effort,
+    /// OpenAI's own: `reasoning`, as in its Responses.
+    Reasoning,
+    /// Qwen: `reasoning_config`.
+    Config,
     /// Not at all, or not to be told.
     None,
 }
@@ -88,6 +97,8 @@ impl<'a> Model<'a> {
             Family::Claude(_) | Family::Hidden => Thinking::Claude,
             Family::Nova(2) => Thinking::Nova,
             Family::GptOss => Thinking::Effort,
+            Family::Gpt => Thinking::Reasoning,
+            Family::Qwen => Thinking::Config,
             _ => Thinking::None,
         }
     }
@@ -98,13 +109,16 @@ impl<'a> Model<'a> {
     }
 
     /// <https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html>
+    ///
+    /// Of Claude since 4.7, AWS refuses schemas and strict tools ("output_config.format: Extra inputs are not permitted"),
+    /// seen until September 2026.
     pub(super) fn knows_schemas(self) -> bool {
         match self.family {
-            Family::Claude(claude) => claude.is_since(4, 5),
+            Family::Claude(claude) => claude.is_since(4, 5) && !claude.is_since(4, 7),
             Family::Nova(_) | Family::Titan | Family::Llama | Family::Cohere | Family::Ai21 => false,
             Family::DeepSeek => !self.name.contains(".r1"),
             Family::Mistral => !OLD_MISTRALS.iter().any(|old| self.name.contains(old)),
-            Family::GptOss | Family::Other | Family::Hidden => true,
+            Family::GptOss | Family::Gpt | Family::Qwen | Family::Other | Family::Hidden => true,
         }
     }
 
@@ -131,6 +145,20 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// Whether a block may stand beside a tool's result. Claude takes neither documents nor films there, others nothing.
+    pub(super) fn shares(self, block: &Value) -> bool {
+        match self.family {
+            Family::Claude(..) => block.get("document").is_none() && block.get("video").is_none(),
+            Family::Llama | Family::Mistral => false,
+            _ => !self.name.contains("writer."),
+        }
+    }
+
+    /// Whether a tool may be forced upon it. Llama takes the default alone.
+    pub(super) fn can_be_forced(self) -> bool {
+        self.family != Family::Llama && self.claude().is_none_or(Claude::can_be_forced)
+    }
+
     /// Whether a tool's result may say that the tool failed.
     pub(super) fn takes_status(self) -> bool {
         matches!(self.family, Family::Claude(..) | Family::Nova(_) | Family::Hidden)
@@ -143,6 +171,25 @@ impl<'a> Model<'a> {
             Family::Cohere => Some("k"),
             _ => None,
         }
+    }
+
+    /// Which sampling it takes while it does not think. OpenAI's models refuse any: "This model doesn't support the
+    /// temperature field", seen in October 2026.
+    pub(super) fn freedom(self) -> Freedom {
+        match self.family {
+            Family::Gpt => Freedom::Fixed("dropped: this model takes no sampling"),
+            _ => freedom(self.claude(), false),
+        }
+    }
+
+    /// Whether it stops where it is told to: "This model doesn't support the stopSequences field".
+    pub(super) fn takes_stops(self) -> bool {
+        self.family != Family::Gpt
+    }
+
+    /// The name that OpenAI has for it, where it is one of OpenAI's.
+    pub(super) fn openais_name(self) -> &'a str {
+        self.name.split_once("openai.").map_or(self.name, |(_, rest)| rest)
     }
 
     /// Cohere's models take penalties and a seed under OpenAI's names.
@@ -159,6 +206,8 @@ const FAMILIES: &[(&str, Family)] = &[
     ("ai21.", Family::Ai21),
     ("deepseek.", Family::DeepSeek),
     ("openai.gpt-oss", Family::GptOss),
+    ("openai.gpt-", Family::Gpt),
+    ("qwen.", Family::Qwen),
 ];
 
 /// Those from before structured output.
@@ -184,7 +233,9 @@ mod tests {
             ("amazon.titan-text-express-v1", Family::Titan),
             ("us.meta.llama3-3-70b-instruct-v1:0", Family::Llama),
             ("openai.gpt-oss-120b-1:0", Family::GptOss),
-            ("qwen.qwen3-32b-v1:0", Family::Other),
+            ("us.openai.gpt-5.4", Family::Gpt),
+            ("qwen.qwen3-32b-v1:0", Family::Qwen),
+            ("zai.glm-4.7", Family::Other),
         ] {
             assert_eq!(Model::of(name).family, family, "{name}");
         }
@@ -196,7 +247,9 @@ mod tests {
             ("anthropic.claude-3-haiku-20240307-v1:0", Thinking::Claude, false, false, false),
             ("anthropic.claude-3-7-sonnet-20250219-v1:0", Thinking::Claude, false, true, false),
             ("anthropic.claude-sonnet-4-5-20250929-v1:0", Thinking::Claude, true, true, true),
-            ("anthropic.claude-opus-4-7", Thinking::Claude, true, true, true),
+            ("anthropic.claude-opus-4-6-v1", Thinking::Claude, true, true, true),
+            ("anthropic.claude-opus-4-7", Thinking::Claude, false, true, true),
+            ("us.anthropic.claude-sonnet-5", Thinking::Claude, false, true, true),
             ("amazon.nova-lite-v1:0", Thinking::None, false, true, false),
             ("amazon.nova-2-lite-v1:0", Thinking::Nova, false, true, false),
             ("deepseek.r1-v1:0", Thinking::None, false, false, false),
@@ -204,6 +257,7 @@ mod tests {
             ("mistral.mistral-large-2402-v1:0", Thinking::None, false, false, false),
             ("mistral.ministral-3-8b-instruct", Thinking::None, true, false, false),
             ("openai.gpt-oss-20b-1:0", Thinking::Effort, true, false, false),
+            ("us.openai.gpt-5.6-luna", Thinking::Reasoning, true, false, false),
         ] {
             let model = Model::of(name);
             let seen = (model.thinking(), model.knows_schemas(), model.caches(), model.caches_long());

@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use super::model::{Model, Thinking};
 use crate::chat::{Loss, Object, Reasoning, Request};
+use crate::providers::QuirkSettings;
 use crate::providers::anthropic::model::{Freedom, freedom};
 use crate::providers::anthropic::think::{self, budget, path};
+use crate::providers::openai::reasoning::effort_for;
 
 /// What thinking does to the request.
 #[derive(Debug, PartialEq)]
@@ -31,7 +33,7 @@ pub(super) fn thought(asked: &Request, model: Model<'_>, name: &str, lost: &mut 
         fields: Object::new(),
         effort: None,
         max_tokens: None,
-        freedom: freedom(model.claude(), false),
+        freedom: model.freedom(),
         unlimited: false,
     };
     let Some(reasoning) = &asked.reasoning else { return thought };
@@ -43,12 +45,21 @@ pub(super) fn thought(asked: &Request, model: Model<'_>, name: &str, lost: &mut 
         Thinking::None if reasoning.shuns() => {}
         Thinking::None => lost.push(Loss::new(path, "dropped: this model is not told how much to think")),
         Thinking::Effort => thought.fields = effort(reasoning, path, lost),
+        Thinking::Config => {
+            let level = level(reasoning, path, lost);
+            thought.fields.extend(level.map(|word| ("reasoning_config".to_owned(), word.into())));
+        }
+        Thinking::Reasoning => {
+            let known = QuirkSettings::default();
+            let effort = effort_for(reasoning, model.openais_name(), &known, lost);
+            thought.fields.extend(effort.map(|word| ("reasoning".to_owned(), json!({ "effort": word }))));
+        }
         Thinking::Nova => nova(reasoning, path, &mut thought, lost),
     }
     thought
 }
 
-/// The three words that gpt-oss and Nova know.
+/// The three words that gpt-oss, Nova and Qwen know.
 fn level(reasoning: &Reasoning, path: &'static str, lost: &mut Vec<Loss>) -> Option<&'static str> {
     let level = match (reasoning.effort.as_deref(), budget(reasoning)) {
         _ if reasoning.shuns() => return None,
@@ -126,6 +137,19 @@ mod tests {
             ("anthropic.claude-3-haiku-20240307-v1:0", Some("high"), None, json!({}), None, 1),
             ("openai.gpt-oss-20b-1:0", Some("minimal"), None, json!({"reasoning_effort": "low"}), None, 1),
             ("openai.gpt-oss-20b-1:0", None, Some(9_000), json!({"reasoning_effort": "high"}), None, 1),
+            ("us.openai.gpt-5.6-luna", Some("max"), None, json!({"reasoning": {"effort": "max"}}), None, 0),
+            (
+                "us.openai.gpt-5.6-luna",
+                Some("minimal"),
+                None,
+                json!({"reasoning": {"effort": "low"}}),
+                None,
+                1,
+            ),
+            ("us.openai.gpt-5.6-luna", Some("none"), None, json!({"reasoning": {"effort": "none"}}), None, 0),
+            ("us.openai.gpt-5.6-luna", None, Some(2_000), json!({"reasoning": {"effort": "low"}}), None, 0),
+            ("qwen.qwen3-32b-v1:0", Some("high"), None, json!({"reasoning_config": "high"}), None, 0),
+            ("qwen.qwen3-32b-v1:0", Some("none"), None, json!({}), None, 0),
             (
                 "us.amazon.nova-2-lite-v1:0",
                 Some("low"),

@@ -9,7 +9,6 @@ use super::conversation::point;
 use super::model::Model;
 use crate::chat::{Loss, Object, Request, Tool, ToolChoice, ToolKind};
 use crate::providers::anthropic::encode::input_schema;
-use crate::providers::anthropic::model::Claude;
 use crate::providers::anthropic::schema;
 use crate::providers::choice::Wish;
 
@@ -195,7 +194,7 @@ fn choice(
         lost.push(Loss::new("tool_choice", "left to the model: this provider cannot bar tools"));
         return None;
     }
-    let spared = wish.forces() && !model.claude().is_none_or(Claude::can_be_forced);
+    let spared = wish.forces() && !model.can_be_forced();
     if spared {
         lost.push(Loss::new("tool_choice", "left to the model: tools cannot be forced upon it"));
     }

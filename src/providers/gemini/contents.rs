@@ -246,7 +246,7 @@ impl<'a> Writer<'a> {
     /// Media, and parts of other dialects.
     fn other(&mut self, part: &Part, path: &str) -> Result<Option<Value>, Fault> {
         if let Part::Other(value) = part {
-            if let Some(url) = media::video_url(value) {
+            if let Some(url) = foreign::video_url(value) {
                 return Ok(Some(media::video(url)));
             }
             if is_own(value) {
@@ -312,7 +312,7 @@ fn is_own(value: &Value) -> bool {
         "functionCall",
         "functionResponse",
     ];
-    media::video_url(value).is_some() || OWN.iter().any(|key| value.get(key).is_some())
+    foreign::video_url(value).is_some() || OWN.iter().any(|key| value.get(key).is_some())
 }
 
 /// Puts a proof on the part just written; false where that is none which it can stand on.

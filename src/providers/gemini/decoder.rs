@@ -22,6 +22,8 @@ pub(super) struct GeminiDecoder {
     searches: u64,
     /// Whether Google's maps were looked at.
     maps: bool,
+    /// Fields of the answer that the canonical form does not know; the last word counts.
+    rest: Object,
     ended: bool,
 }
 
@@ -58,6 +60,7 @@ impl GeminiDecoder {
             usage: None,
             searches: 0,
             maps: false,
+            rest: Object::new(),
             ended: false,
         }
     }
@@ -87,6 +90,7 @@ impl GeminiDecoder {
             }
         }
         let counted = object.shift_remove("usageMetadata").as_ref().and_then(usage::read).or(self.usage);
+        part::keep_answers_rest(object, &mut self.rest);
         if let Some(usage) = counted.map(|usage| Usage { searches: self.searches, maps: self.maps, ..usage })
             && self.usage != Some(usage)
         {
@@ -268,6 +272,9 @@ impl StreamDecoder for GeminiDecoder {
             return Err(fault::truncated());
         }
         self.ended = true;
+        if !self.rest.is_empty() {
+            events.push(Event::Other { choice: None, fields: std::mem::take(&mut self.rest) });
+        }
         for choice in &mut self.choices {
             choice.end(events);
         }

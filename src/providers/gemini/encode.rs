@@ -300,4 +300,20 @@ mod tests {
         assert_eq!(sent["generationConfig"]["responseMimeType"], "application/json");
         assert_eq!(lost, ["tool_choice"]);
     }
+
+    #[test]
+    fn files_of_other_vendors_are_refused() {
+        for (id, taken) in
+            [("files/a1", true), ("gs://b/a.pdf", true), ("file-1", false), ("file_011C", false)]
+        {
+            let media = crate::chat::Media::FileId(id.into());
+            let content = vec![Part::text("read"), Part::File { media, filename: None, cache: None }];
+            let message = Message { role: Role::User, content, name: None, rest: Object::new() };
+            let asked = Request { messages: vec![message], ..Request::default() };
+            let target = TargetName { provider: "gemini".into(), model: "gemini-3.8-flash".into() };
+            let sent = chat(&asked, &target, &QuirkSettings::default(), Surface::Gemini);
+            let param = sent.err().and_then(|fault| fault.param);
+            assert_eq!(param.as_deref(), (!taken).then_some("messages[0].content[1]"), "{id}");
+        }
+    }
 }

@@ -148,6 +148,8 @@ fn kind(status: u16, envelope: &Envelope) -> FaultKind {
             || mentions(&["api key not valid", "api key expired", "api_key_invalid", "api key not found"]);
     match status {
         400 | 401 | 403 if key => FaultKind::Credentials,
+        // What the request names is another project's, or gone; the key is good.
+        403 if mentions(&["permission to access the file", "cachedcontent not found"]) => FaultKind::NotFound,
         401..=403 => FaultKind::Credentials,
         // The account: no billing, or a country without a free tier.
         400 if envelope.status == "FAILED_PRECONDITION"
@@ -166,7 +168,9 @@ fn kind(status: u16, envelope: &Envelope) -> FaultKind {
         {
             FaultKind::ContextTooLong
         }
-        400 if mentions(&["safety", "prohibited_content", "responsible ai", "blocked by"]) => {
+        400 if mentions(&["safety", "prohibited_content", "responsible ai", "blocked by"])
+            && !mentions(&["safety_setting", "safetysetting", "safety setting"]) =>
+        {
             FaultKind::ContentFiltered
         }
         404 | 410 => FaultKind::NotFound,
@@ -226,6 +230,21 @@ mod tests {
             ),
             (400, json!({"message": "API key expired. Please renew the API key."}), K::Credentials, 502),
             (403, json!({"message": "x", "status": "PERMISSION_DENIED"}), K::Credentials, 502),
+            (
+                403,
+                json!({"message": "You do not have permission to access the File f or it may not exist."}),
+                K::NotFound,
+                403,
+            ),
+            (403, json!({"message": "CachedContent not found (or permission denied)"}), K::NotFound, 403),
+            (
+                403,
+                json!({"message": "Permission 'x' denied on resource 'y' (or it may not exist)."}),
+                K::Credentials,
+                502,
+            ),
+            (400, json!({"message": "The prompt was blocked by a safety filter"}), K::ContentFiltered, 400),
+            (400, json!({"message": "Invalid value at 'safety_settings[0].category'"}), K::BadRequest, 400),
             (
                 400,
                 json!({"message": "The input token count (9) exceeds the maximum number of tokens allowed (8)."}),

@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 
 use crate::chat::{Media, Part};
 use crate::fault::Fault;
+use crate::providers::foreign::{self, data_url};
 
 /// A part with media.
 ///
 /// # Errors
-/// `BadRequest` for what is no media.
+/// `BadRequest` for what is no media, and for a file that lies at another vendor's.
 pub(super) fn part(part: &Part, path: &str) -> Result<Value, Fault> {
     let (media, usual) = match part {
         Part::Image { media, .. } => (media, "image/jpeg"),
@@ -27,16 +28,12 @@ pub(super) fn part(part: &Part, path: &str) -> Result<Value, Fault> {
     Ok(match media {
         Media::Inline { mime, base64 } => inline(mime, base64, usual),
         Media::Url(url) => at(url, usual),
+        // Google's names of files are paths or addresses; ids of other vendors would be refused.
+        Media::FileId(id) if !id.contains('/') => return foreign::cannot("a file uploaded elsewhere", path),
         Media::FileId(id) => {
             json!({ "fileData": { "mimeType": mime_of(id).unwrap_or(usual), "fileUri": id } })
         }
     })
-}
-
-/// The address of a film in the form that OpenAI's compatible vendors have for it, which OpenAI has not.
-pub(super) fn video_url(part: &Value) -> Option<&str> {
-    let video = part.get("video_url").filter(|_| part.get("type").is_some_and(|kind| kind == "video_url"))?;
-    video.as_str().or_else(|| video.get("url")?.as_str())
 }
 
 /// A film.
@@ -61,13 +58,6 @@ fn inline(mime: &str, base64: &str, usual: &str) -> Value {
         mime => mime,
     };
     json!({ "inlineData": { "mimeType": mime, "data": base64 } })
-}
-
-/// `data:image/png;base64,AAAA` in its two parts.
-fn data_url(url: &str) -> Option<(&str, &str)> {
-    let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
-    let head = head.strip_suffix(";base64")?;
-    Some((head.split(';').next().unwrap_or(head), data))
 }
 
 /// The MIME type that a name's ending means.

@@ -41,6 +41,12 @@ impl<'a> Model<'a> {
         !self.is_pro() || self.version >= (3, 1)
     }
 
+    /// The large models know no level below `low`, nor do the middle ones since Gemini 3.7: "Thinking level MINIMAL is not
+    /// supported for this model", seen in September 2026.
+    pub(super) fn knows_minimal(self) -> bool {
+        !self.is_pro() && (self.name.contains("flash-lite") || self.version < (3, 7))
+    }
+
     /// The bounds of its budgets of thinking, beside none at all:
     /// <https://ai.google.dev/gemini-api/docs/thinking#set-budget>
     pub(super) fn budgets(self) -> RangeInclusive<u64> {

@@ -139,15 +139,23 @@ pub(super) fn index(candidate: &Object, place: usize) -> u32 {
 
 /// Fields of a candidate that the canonical form does not know and that say something.
 pub(super) fn keep_rest(candidate: Object, rest: &mut Object) {
-    const KNOWN: &[&str] = &["content", "finishReason", "index", "logprobsResult"];
-    for (key, value) in candidate {
+    keep(candidate, &["content", "finishReason", "index", "logprobsResult"], rest);
+}
+
+/// The same of a document of a stream, but for its candidates and its usage.
+pub(super) fn keep_answers_rest(document: Object, rest: &mut Object) {
+    keep(document, &["modelVersion", "responseId", "createTime"], rest);
+}
+
+fn keep(fields: Object, known: &[&str], rest: &mut Object) {
+    for (key, value) in fields {
         let speaks = match &value {
             Value::Null => false,
             Value::Object(object) => !object.is_empty(),
             Value::Array(list) => !list.is_empty(),
             _ => true,
         };
-        if speaks && !KNOWN.contains(&&*key) {
+        if speaks && !known.contains(&&*key) {
             rest.insert(key, value);
         }
     }

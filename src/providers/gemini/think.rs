@@ -88,8 +88,7 @@ pub(super) fn config(reasoning: &Reasoning, model: Model<'_>, lost: &mut Vec<Los
 
 fn level(effort: &str, model: Model<'_>) -> &'static str {
     match effort {
-        // The large model of this generation knows no less than `low`.
-        "none" | "minimal" if model.is_pro() => "low",
+        "none" | "minimal" if !model.knows_minimal() => "low",
         "none" | "minimal" => "minimal",
         "low" => "low",
         "medium" if model.knows_medium() => "medium",
@@ -183,6 +182,20 @@ mod tests {
                 None,
                 json!({"thinkingLevel": "minimal", "includeThoughts": false}),
                 1,
+            ),
+            (
+                "gemini-3.7-flash",
+                Some("none"),
+                None,
+                json!({"thinkingLevel": "low", "includeThoughts": false}),
+                1,
+            ),
+            (
+                "gemini-3.8-flash-lite",
+                Some("minimal"),
+                None,
+                json!({"thinkingLevel": "minimal", "includeThoughts": true}),
+                0,
             ),
             (
                 "gemini-3.1-pro-preview",

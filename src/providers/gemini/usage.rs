@@ -11,54 +11,71 @@ use crate::chat::{Tier, Usage};
 /// No answer has more tokens than this; what claims to is cut, so that no sum overflows.
 const MOST: u64 = 1 << 40;
 
-/// Reads one `usageMetadata`. `None` when it counts nothing (Vertex names only the traffic's type at first).
+/// Reads one `usageMetadata`, or the `usage` of an interaction, which has other words for the same. `None` when it counts
+/// nothing (Vertex names only the traffic's type at first).
 pub(super) fn read(metadata: &Value) -> Option<Usage> {
-    let count = |key: &str| metadata.get(key).and_then(number);
+    let count = |keys: [&str; 2]| keys.iter().find_map(|key| metadata.get(key).and_then(number));
     // The Live API has another word for what is said.
-    let candidates = count("candidatesTokenCount").or_else(|| count("responseTokenCount"));
-    let prompt = count("promptTokenCount");
-    let (thoughts, total) = (count("thoughtsTokenCount"), count("totalTokenCount"));
+    let candidates = count(["candidatesTokenCount", "responseTokenCount"]);
+    let candidates = candidates.or_else(|| count(["total_output_tokens"; 2]));
+    let prompt = count(["promptTokenCount", "total_input_tokens"]);
+    let (thoughts, total) =
+        (count(["thoughtsTokenCount", "total_thought_tokens"]), count(["totalTokenCount"; 2]));
     if prompt.is_none() && candidates.is_none() && thoughts.is_none() && total.is_none() {
         return None;
     }
-    let prompt = prompt.unwrap_or(0) + count("toolUsePromptTokenCount").unwrap_or(0);
+    let tools = count(["toolUsePromptTokenCount", "total_tool_use_tokens"]);
+    let prompt = prompt.unwrap_or(0) + tools.unwrap_or(0);
     let reasoning = thoughts.unwrap_or(0);
     let output = candidates.unwrap_or(0) + reasoning;
-    let cached_read = count("cachedContentTokenCount").unwrap_or(0).min(prompt);
+    let cached_read = count(["cachedContentTokenCount", "total_cached_tokens"]).unwrap_or(0).min(prompt);
     let input = prompt - cached_read;
-    let part = |list: &str, word: &str, code: u64| {
-        let entries = metadata.get(list).and_then(Value::as_array).into_iter().flatten();
+    let part = |lists: [&str; 2], word: &str, code: u64| {
+        let entries = lists.iter().filter_map(|list| metadata.get(list).and_then(Value::as_array)).flatten();
         entries
             .filter(|entry| {
+                let is_word = |said: &str| said.eq_ignore_ascii_case(word);
                 let modality = entry.get("modality");
-                modality.is_some_and(|m| m.as_str() == Some(word) || m.as_u64() == Some(code))
+                modality.is_some_and(|m| m.as_str().is_some_and(is_word) || m.as_u64() == Some(code))
             })
-            .filter_map(|entry| number(entry.get("tokenCount")?))
+            .filter_map(|entry| number(entry.get("tokenCount").or_else(|| entry.get("tokens"))?))
             .fold(0, u64::saturating_add)
     };
+    let cached_of =
+        |word: &str, code: u64| part(["cacheTokensDetails", "cached_tokens_by_modality"], word, code);
     let input_of = |word: &str, code: u64| {
-        let cached = part("cacheTokensDetails", word, code);
-        (part("promptTokensDetails", word, code).saturating_sub(cached)).min(input)
+        let read = part(["promptTokensDetails", "input_tokens_by_modality"], word, code);
+        let brought = part(["toolUsePromptTokensDetails", "tool_use_tokens_by_modality"], word, code);
+        read.saturating_sub(cached_of(word, code)).saturating_add(brought).min(input)
     };
     let output_of = |word: &str, code: u64| {
-        let said = part("candidatesTokensDetails", word, code);
-        said.max(part("responseTokensDetails", word, code)).min(output)
+        let said = part(["candidatesTokensDetails", "output_tokens_by_modality"], word, code);
+        said.max(part(["responseTokensDetails", ""], word, code)).min(output)
     };
-    let cached_audio = part("cacheTokensDetails", "AUDIO", 4).min(cached_read);
+    let cached_audio = cached_of("AUDIO", 4).min(cached_read);
     Some(Usage {
         input,
         cached_read,
         cached_audio,
-        cached_image: part("cacheTokensDetails", "IMAGE", 2).min(cached_read - cached_audio),
+        cached_image: cached_of("IMAGE", 2).min(cached_read - cached_audio),
         output,
         reasoning,
         input_audio: input_of("AUDIO", 4),
         input_image: input_of("IMAGE", 2),
         output_audio: output_of("AUDIO", 4),
         output_image: output_of("IMAGE", 2),
+        searches: grounded(metadata),
         tier: tier(metadata),
         ..Usage::default()
     })
+}
+
+/// How often the web was searched in an interaction.
+fn grounded(usage: &Value) -> u64 {
+    let tools = usage.get("grounding_tool_count").and_then(Value::as_array).into_iter().flatten();
+    let searches = tools.filter(|tool| tool.get("type").is_some_and(|kind| kind == "google_search"));
+    let times = |tool: &Value| number(tool.get("search_query_count").or_else(|| tool.get("count"))?);
+    searches.filter_map(times).fold(0, u64::saturating_add)
 }
 
 /// How often the web was searched for a candidate.
@@ -127,6 +144,26 @@ mod tests {
             let found = read(&metadata).map(|u| (u.input, u.cached_read, u.output, u.reasoning));
             assert_eq!(found, expected, "{metadata}");
         }
+    }
+
+    #[test]
+    fn interactions_are_counted_in_their_own_words() {
+        let usage = json!({"total_tokens": 400, "total_input_tokens": 150, "total_cached_tokens": 50,
+            "total_output_tokens": 20, "total_tool_use_tokens": 30, "total_thought_tokens": 200,
+            "input_tokens_by_modality": [{"modality": "text", "tokens": 110}, {"modality": "image", "tokens": 40}],
+            "grounding_tool_count": [{"type": "google_search", "count": 1, "search_query_count": 3}]});
+        let read = read(&usage).unwrap();
+        assert_eq!((read.input, read.cached_read, read.output, read.reasoning), (130, 50, 220, 200));
+        assert_eq!((read.input_image, read.searches), (40, 3));
+    }
+
+    #[test]
+    fn what_tools_brought_has_its_kinds_too() {
+        let metadata = json!({"promptTokenCount": 20, "toolUsePromptTokenCount": 900, "candidatesTokenCount": 1,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 10}, {"modality": "IMAGE", "tokenCount": 10}],
+            "toolUsePromptTokensDetails": [{"modality": "TEXT", "tokenCount": 600}, {"modality": "IMAGE", "tokenCount": 300}]});
+        let usage = read(&metadata).unwrap();
+        assert_eq!((usage.input, usage.input_image, usage.input_audio), (920, 310, 0));
     }
 
     #[test]

@@ -44,7 +44,8 @@ enum Key {
     Tier,
     /// `duration`.
     Duration,
-    /// What usage may stand in: `message` (Anthropic), `response` (OpenAI responses), `x_groq`, `delta` (Cohere).
+    /// What usage may stand in: `message` (Anthropic), `response` (OpenAI responses), `x_groq`, `delta` (Cohere),
+    /// `interaction` (Google).
     Wrapper,
 }
 
@@ -54,7 +55,7 @@ impl Key {
             b"usage" | b"usageMetadata" => Self::Usage,
             b"service_tier" | b"serviceTier" => Self::Tier,
             b"duration" => Self::Duration,
-            b"message" | b"response" | b"x_groq" | b"delta" => Self::Wrapper,
+            b"message" | b"response" | b"x_groq" | b"delta" | b"interaction" => Self::Wrapper,
             _ => Self::Other,
         }
     }

@@ -36,7 +36,7 @@ pub(super) fn chat(asked: &Request, target: &TargetName, quirks: &QuirkSettings)
             messages.push(Value::Null);
             continue;
         }
-        super::turns::refuse_urls(message, place, quirks)?;
+        super::turns::refuse_media(message, place, quirks)?;
         push_message(message, place, quirks.cache_control, &mut messages)?;
         super::losses::of_message(message, place, quirks, &mut lost);
     }
@@ -303,8 +303,7 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
         }
         Part::Refusal(text) => json!({ "type": "refusal", "refusal": text }),
         Part::Other(value) if is_unsayable(part) => {
-            let kind = value.get("type").and_then(Value::as_str).unwrap_or("unknown");
-            return cannot(&format!("a part of the type `{kind}`"));
+            return cannot(&foreign::what_is(value));
         }
         Part::Other(value) => value.clone(),
         Part::Thinking { .. } | Part::ToolCall { .. } => {

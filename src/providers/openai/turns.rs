@@ -164,22 +164,28 @@ fn bridge(messages: &mut Vec<Value>, lost: &mut Vec<Loss>) {
     }
 }
 
-/// Refuses documents by URL for vendors that fetch none.
+/// Refuses documents by URL for vendors that fetch none, and films for those whose models see none.
 ///
 /// # Errors
 /// `BadRequest` that names the part.
-pub(super) fn refuse_urls(message: &Message, place: usize, quirks: &QuirkSettings) -> Result<(), Fault> {
-    let by_url = |part: &Part| matches!(part, Part::File { media: Media::Url(_), .. });
-    let refused = message.content.iter().position(|part| match part {
-        Part::ToolResult { content, .. } => content.iter().any(by_url),
-        other => by_url(other),
-    });
-    match refused {
-        Some(at) if !quirks.document_url => {
-            foreign::cannot("a file by URL", &format!("messages[{place}].content[{at}]"))
+pub(super) fn refuse_media(message: &Message, place: usize, quirks: &QuirkSettings) -> Result<(), Fault> {
+    let refused = |part: &Part| match part {
+        Part::File { media: Media::Url(_), .. } if !quirks.document_url => Some("a file by URL"),
+        Part::Other(value) if foreign::video_url(value).is_some() => {
+            quirks.lacks.iter().any(|field| field == "video_url").then_some("a film")
         }
-        _ => Ok(()),
+        _ => None,
+    };
+    for (at, part) in message.content.iter().enumerate() {
+        let what = match part {
+            Part::ToolResult { content, .. } => content.iter().find_map(refused),
+            other => refused(other),
+        };
+        if let Some(what) = what {
+            return foreign::cannot(what, &format!("messages[{place}].content[{at}]"));
+        }
     }
+    Ok(())
 }
 
 /// How hard the model shall think, in this vendor's words: an effort that the model does not know becomes the nearest,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::chat::{Loss, Media, Message, Object, Part, Role, ToolKind, proof};
 use crate::fault::{Fault, Retry};
 use crate::json::Verbatim;
+use crate::providers::foreign;
 use crate::providers::openai::encode::{audio_format, is_unsayable, put};
 use crate::providers::openai::{losses, normalise};
 
@@ -108,7 +109,9 @@ impl<'a> Writer<'a, '_> {
         };
         let mut said = Vec::new();
         for (at, part) in message.content.iter().enumerate() {
-            losses::of_part(part, message.role, (place, at), false, self.lost);
+            if !matches!(part, Part::Other(value) if is_own(value)) {
+                losses::of_part(part, message.role, (place, at), false, self.lost);
+            }
             let path = || format!("messages[{place}].content[{at}]");
             let item = match part {
                 Part::Thinking { text, signature, .. } if message.role == Role::Assistant => {
@@ -242,7 +245,9 @@ fn call_id(id: &str) -> String {
 }
 
 fn is_own(value: &Value) -> bool {
-    value.get("type").and_then(Value::as_str).is_some_and(|kind| OWN.contains(&kind))
+    let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
+    // Anthropic has blocks of this name, too, with a text inside.
+    OWN.contains(&kind) && (kind != "compaction" || value.get("encrypted_content").is_some())
 }
 
 /// A piece of a message.
@@ -280,7 +285,7 @@ fn content(part: &Part, role: Role, path: &str) -> Result<Value, Fault> {
         Part::Other(value) => {
             let kind = value.get("type").and_then(Value::as_str).unwrap_or("unknown");
             if !kind.starts_with("input_") {
-                return cannot(&format!("a part of the type `{kind}`"));
+                return cannot(&foreign::what_is(value));
             }
             value.clone()
         }

@@ -430,11 +430,19 @@ fn what_an_answer_would_be_wrong_without_is_refused() {
         filename: None,
         cache: None,
     };
-    for part in [audio, zip, Part::Other(json!({"type": "video_url"}))] {
+    let film = Part::Other(json!({"type": "video_url", "video_url": {"url": "https://x/a.mp4"}}));
+    let strange = Part::Other(json!({"type": "strange"}));
+    for (part, what) in [
+        (audio, "audio"),
+        (zip, "document of the type `application/zip`"),
+        (film, "a film"),
+        (strange, "a part of the type `strange`"),
+    ] {
         let request = asked(vec![message(Role::User, vec![Part::text("hi"), part])]);
         let target = TargetName::parse("p/m").unwrap();
         let fault = messages(&request, &target, &QuirkSettings::default()).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some("messages[0].content[1]"), "{fault}");
+        assert!(fault.message.ends_with(what), "{fault}");
         assert_eq!(fault.retry, crate::fault::Retry::Elsewhere);
     }
 }
@@ -513,5 +521,15 @@ fn openais_context_management_is_another() {
         let (body, lost) = encoded(&asked);
         assert_eq!(body.get("context_management"), is_told.then_some(&said));
         assert_eq!(lost.is_empty(), is_told, "{lost:?}");
+    }
+}
+
+#[test]
+fn blocks_of_its_own_go_out_as_they_are() {
+    for kind in ["tool_addition", "tool_removal", "browser_state", "mcp_tool_listing", "compaction"] {
+        let block = json!({"type": kind, "x": 1});
+        let content = vec![Part::text("a"), Part::Other(block.clone())];
+        let (body, lost) = encoded(&asked(vec![message(Role::User, content)]));
+        assert_eq!((&body["messages"][0]["content"][1], lost.len()), (&block, 0), "{kind}");
     }
 }

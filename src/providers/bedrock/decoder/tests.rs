@@ -255,3 +255,25 @@ fn a_character_that_was_cut_in_halves_is_one_again() {
     }
     assert_eq!((&*thought, &*text, &*arguments), ("a😀b", "c😀d\u{fffd} e", "{\"q\":\"😀\"}"));
 }
+
+#[test]
+fn what_a_text_cites_is_told_after_it() {
+    let cited = json!({"citation": {"title": "A", "location": {"web": {"url": "https://a"}}}});
+    for ended in [true, false] {
+        let mut all = vec![
+            ("messageStart", json!({"role": "assistant"})),
+            ("contentBlockDelta", json!({"contentBlockIndex": 0, "delta": cited})),
+            ("contentBlockDelta", json!({"contentBlockIndex": 0, "delta": {"text": "said"}})),
+        ];
+        if ended {
+            all.push(("contentBlockStop", json!({"contentBlockIndex": 0})));
+        }
+        all.push(("messageStop", json!({"stopReason": "end_turn"})));
+        let said = decode(&[&stream(&all)]).unwrap();
+        let at = |wanted: fn(&Event) -> bool| said.iter().position(wanted).unwrap();
+        let text = at(|event| matches!(event, Event::Text { .. }));
+        let citation = at(|event| matches!(event, Event::Citation { .. }));
+        let finish = at(|event| matches!(event, Event::Finish { .. }));
+        assert!(text < citation && citation < finish, "{said:?}");
+    }
+}

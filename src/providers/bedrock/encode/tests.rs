@@ -251,7 +251,7 @@ fn cache_points_follow_their_blocks() {
         "{lost:?}"
     );
     let (body, lost) = sent(&asked, LLAMA);
-    assert!(!body.to_string().contains("cachePoint") && lost.len() == 5, "{lost:?}");
+    assert!(!body.to_string().contains("cachePoint") && lost.len() == 6, "{lost:?}");
 }
 
 #[test]
@@ -379,6 +379,18 @@ fn thinking_forbids_some_sampling() {
 }
 
 #[test]
+fn no_tool_is_forced_upon_llama() {
+    let mut asked = asks(vec![says(Role::User, "hi")]);
+    asked.tools = vec![tool("f")];
+    for choice in [ToolChoice::Required, ToolChoice::Named("f".into())] {
+        asked.tool_choice = Some(choice);
+        let (body, lost) = sent(&asked, LLAMA);
+        assert_eq!(body["toolConfig"].get("toolChoice"), None);
+        assert_eq!(lost, ["tool_choice (left to the model: tools cannot be forced upon it)"]);
+    }
+}
+
+#[test]
 fn the_newest_claude_takes_no_sampling_and_no_force() {
     let mut asked = asks(vec![says(Role::User, "hi")]);
     asked.sampling.temperature = Some(0.5);
@@ -475,4 +487,62 @@ fn fields_of_converse_pass_and_others_are_named() {
             "verbosity (dropped)"
         ]
     );
+}
+
+#[test]
+fn openais_models_take_no_sampling() {
+    let mut asked = asks(vec![says(Role::User, "hi")]);
+    asked.sampling.temperature = Some(0.5);
+    asked.sampling.stop = vec!["END".into()];
+    let (body, lost) = sent(&asked, "openai.gpt-5.4");
+    assert_eq!(body.get("inferenceConfig"), None);
+    let why = "temperature (dropped: this model takes no sampling)";
+    assert_eq!(lost, [why, "stop (dropped: this model takes no stop sequences)"]);
+    let (body, lost) = sent(&asked, "openai.gpt-oss-120b-1:0");
+    let kept = json!({"temperature": 0.5, "stopSequences": ["END"]});
+    assert_eq!((&body["inferenceConfig"], lost.len()), (&kept, 0));
+}
+
+#[test]
+fn films_are_blocks_of_their_own() {
+    for (url, source) in [
+        ("data:video/mp4;base64,AAAA", json!({"bytes": "AAAA"})),
+        ("s3://bucket/a.mp4", json!({"s3Location": {"uri": "s3://bucket/a.mp4"}})),
+    ] {
+        let film = Part::Other(json!({"type": "video_url", "video_url": {"url": url}}));
+        let (body, lost) = sent(&asks(vec![message(Role::User, vec![Part::text("see"), film])]), CLAUDE);
+        let expected = json!({"video": {"format": "mp4", "source": source}});
+        assert_eq!((&body["messages"][0]["content"][1], lost.len()), (&expected, 0), "{url}");
+    }
+}
+
+#[test]
+fn what_may_not_stand_beside_a_result_follows_in_its_own_turn() {
+    let pdf = || Part::File { media: inline("application/pdf"), filename: Some("a.pdf".into()), cache: None };
+    for (model, part, turns) in [
+        (LLAMA, Part::text("and"), 5),
+        ("mistral.mistral-large-2402-v1:0", Part::text("and"), 5),
+        ("us.writer.palmyra-x4-v1:0", Part::text("and"), 5),
+        (CLAUDE, Part::text("and"), 3),
+        (CLAUDE, pdf(), 5),
+        ("us.amazon.nova-lite-v1:0", pdf(), 3),
+    ] {
+        let mut asked = asks(vec![
+            says(Role::User, "one"),
+            message(Role::Assistant, vec![call("t1", "f")]),
+            message(Role::Tool, vec![result("t1", vec![Part::text("ok")], false)]),
+            message(Role::User, vec![part]),
+        ]);
+        asked.tools = vec![tool("f")];
+        let (body, lost) = sent(&asked, model);
+        let messages = body["messages"].as_array().unwrap();
+        assert_eq!((messages.len(), lost.len()), (turns, usize::from(turns == 5)), "{model}: {body}");
+        assert!(
+            messages
+                .iter()
+                .zip(["user", "assistant"].iter().cycle())
+                .all(|(turn, role)| turn["role"] == **role)
+        );
+        assert_eq!(messages[2]["content"].as_array().unwrap().len() == 1, turns == 5, "{model}: {body}");
+    }
 }

@@ -319,3 +319,17 @@ fn anthropics_context_management_is_another() {
         assert_eq!(lost.is_empty(), is_told, "{lost:?}");
     }
 }
+
+#[test]
+fn anthropics_compaction_is_no_item() {
+    let sealed = json!({"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAA"});
+    let said = json!({"type": "compaction", "content": "we met"});
+    for (block, items, losses) in [(&sealed, 2, 0), (&said, 1, 1)] {
+        let turns = vec![
+            message(Role::Assistant, vec![Part::Other(block.clone())]),
+            message(Role::User, vec![Part::text("hi")]),
+        ];
+        let (body, lost) = encoded(&asked(turns), "gpt-5.1");
+        assert_eq!((body["input"].as_array().unwrap().len(), lost.len()), (items, losses), "{body} {lost:?}");
+    }
+}
