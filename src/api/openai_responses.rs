@@ -14,7 +14,6 @@ mod error;
 mod ids;
 mod item;
 mod keep;
-mod look;
 mod lookup;
 mod native;
 mod path;

@@ -8,8 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Uri};
 
 use super::compact::below;
-use super::keep::Keeper;
-use super::look::Looked;
+use super::keep::{Keeper, Watched};
 use super::lookup::{Lookup, Wish, wants_stream};
 use super::{Ask, ResponseEncoder};
 use crate::api::openai_chat;
@@ -110,7 +109,7 @@ impl Errand {
     /// The provider's stream as it comes. One that is seen to its end tells what is kept.
     pub(super) fn stream(&self, relay: &dyn Relay) -> Box<dyn StreamRelay> {
         let keeper = is_under_way(&self.kept).then(|| self.keeper());
-        Box::new(Looked::new(relay.stream(true), self.kept.id.clone(), keeper))
+        Box::new(Watched::again(relay.stream(true), self.kept.id.clone(), keeper))
     }
 
     fn keeper(&self) -> Keeper {

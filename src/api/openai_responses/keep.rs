@@ -12,8 +12,7 @@ use crate::store::{Kept, Shelf};
 use crate::target::TargetName;
 
 /// The last events of a stream, each with the whole response.
-pub(super) const LAST: &[&str] =
-    &["\"response.completed\"", "\"response.incomplete\"", "\"response.failed\""];
+const LAST: &[&str] = &["\"response.completed\"", "\"response.incomplete\"", "\"response.failed\""];
 
 /// The first events, with the response as it begins.
 const FIRST: &[&str] = &["\"response.created\"", "\"response.queued\"", "\"response.in_progress\""];
@@ -67,11 +66,20 @@ pub(super) struct Watched {
     last: Bytes,
     /// The answer's id, where its provider goes on with it whether anybody hears it or not.
     background: Option<Box<str>>,
+    /// The answer's id, where it was asked for before.
+    looked_for: Option<Box<str>>,
 }
 
 impl Watched {
     pub(super) fn new(inner: Box<dyn StreamRelay>, keeper: Option<Keeper>) -> Self {
-        Self { inner, keeper, first: Bytes::new(), last: Bytes::new(), background: None }
+        let (first, last) = (Bytes::new(), Bytes::new());
+        Self { inner, keeper, first, last, background: None, looked_for: None }
+    }
+
+    /// The same for another look at an answer that is, or was, made in the background: its stream, from the beginning or
+    /// from where the client has heard it. How it begins says nothing new; one that is seen to its end is kept.
+    pub(super) fn again(inner: Box<dyn StreamRelay>, id: Box<str>, keeper: Option<Keeper>) -> Self {
+        Self { looked_for: Some(id), ..Self::new(inner, keeper) }
     }
 
     /// Looks at what the provider's stream says.
@@ -89,7 +97,8 @@ impl Watched {
     fn look(&mut self, frames: &[Frame]) {
         let Some(last) = frames.iter().rev().find(|frame| !frame.bytes.is_empty()) else { return };
         self.last = last.bytes.clone();
-        if self.first.is_empty()
+        if self.looked_for.is_none()
+            && self.first.is_empty()
             && let Some(first) = frames.first()
         {
             self.first = first.bytes.clone();
@@ -123,7 +132,7 @@ impl Watched {
 }
 
 /// The response in the last of these events that is one of `kinds`.
-pub(super) fn response_in(frames: &Bytes, kinds: &[&str]) -> Option<Bytes> {
+fn response_in(frames: &Bytes, kinds: &[&str]) -> Option<Bytes> {
     let response = data(frames).find_map(|data| {
         let (mut response, mut wanted) = (None, false);
         for (key, value) in json::entries(data) {
@@ -203,6 +212,10 @@ impl StreamRelay for Watched {
 
     fn text_bytes(&self) -> u64 {
         self.inner.text_bytes()
+    }
+
+    fn looked_for(&self) -> Option<&str> {
+        self.looked_for.as_deref()
     }
 
     fn in_background(&self) -> Option<&str> {
