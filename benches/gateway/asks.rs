@@ -25,6 +25,11 @@ pub fn stream(script: &str, events: usize) -> Ask {
     ask("/v1/chat/completions", &chat(script, 1 << 10, true), END_OF_STREAM, events * 150)
 }
 
+/// The same as [`whole`] for the model that the sample policies decide.
+pub fn decided(size: usize) -> Ask {
+    ask("/v1/chat/completions", &chat("auto", size, false), END_OF_WHOLE, 500)
+}
+
 /// The same conversation as [`whole`] in Anthropic's dialect, which the gateway has to translate both ways.
 pub fn translated(size: usize) -> Ask {
     ask("/v1/messages", &messages(WHOLE, size, false), "\"output_tokens\":", 500)

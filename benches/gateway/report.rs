@@ -9,16 +9,18 @@ use crate::Result;
 use crate::load::Faults;
 use crate::options::Options;
 
-/// What a figure may be at most.
+/// What a figure may be.
 #[derive(Debug, Clone, Copy)]
 pub enum Bar {
     /// Nothing was asked for: the figure is there for orientation, as a ratio.
     None,
-    /// Times the floor.
+    /// Times the floor, at most.
     Ratio(f64),
-    /// More than the floor, in the figure's unit.
+    /// Times the floor, at least.
+    Least(f64),
+    /// More than the floor at most, in the figure's unit.
     Added(f64),
-    /// The gateway's own value, whatever the floor's.
+    /// The gateway's own value at most, whatever the floor's.
     Own(f64),
 }
 
@@ -60,30 +62,36 @@ impl Figure {
     fn compared(&self) -> Vec<f64> {
         let pairs = self.floor.iter().zip(&self.gateway);
         match self.bar {
-            Bar::None | Bar::Ratio(_) => pairs.map(|(floor, gateway)| gateway / floor).collect(),
+            Bar::None | Bar::Ratio(_) | Bar::Least(_) => {
+                pairs.map(|(floor, gateway)| gateway / floor).collect()
+            }
             Bar::Added(_) => pairs.map(|(floor, gateway)| gateway - floor).collect(),
             Bar::Own(_) => self.gateway.clone(),
         }
     }
 
-    fn most(&self) -> Option<f64> {
+    /// The figure that was asked for.
+    fn bar(&self) -> Option<f64> {
         match self.bar {
             Bar::None => None,
-            Bar::Ratio(most) | Bar::Added(most) | Bar::Own(most) => Some(most),
+            Bar::Ratio(bar) | Bar::Least(bar) | Bar::Added(bar) | Bar::Own(bar) => Some(bar),
         }
     }
 
     fn verdict(&self) -> &'static str {
-        match self.most() {
-            None => "",
-            Some(most) if median(&self.compared()) <= most => "ok",
-            Some(_) => "OVER",
+        let figure = median(&self.compared());
+        match (self.bar, self.bar()) {
+            (_, None) => "",
+            (Bar::Least(least), _) if figure >= least => "ok",
+            (Bar::Least(_), _) => "UNDER",
+            (_, Some(most)) if figure <= most => "ok",
+            (_, Some(_)) => "OVER",
         }
     }
 
     fn cell(&self, value: f64) -> String {
         match self.bar {
-            Bar::None | Bar::Ratio(_) => format!("{value:.2} ×"),
+            Bar::None | Bar::Ratio(_) | Bar::Least(_) => format!("{value:.2} ×"),
             Bar::Added(_) => format!("{value:+.0} {}", self.unit),
             Bar::Own(_) => format!("{value:.1} {}", self.unit),
         }
@@ -99,7 +107,7 @@ impl Figure {
         let least = compared.iter().copied().fold(f64::INFINITY, f64::min);
         let most = compared.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let spread = match self.bar {
-            Bar::None | Bar::Ratio(_) => format!("{least:.2} – {most:.2}"),
+            Bar::None | Bar::Ratio(_) | Bar::Least(_) => format!("{least:.2} – {most:.2}"),
             Bar::Added(_) | Bar::Own(_) => format!("{least:.0} – {most:.0}"),
         };
         [
@@ -109,21 +117,21 @@ impl Figure {
             value(&self.gateway),
             self.cell(median(&compared)),
             spread,
-            self.most().map(|most| self.cell(most)).unwrap_or_default(),
+            self.bar().map(|most| self.cell(most)).unwrap_or_default(),
             self.verdict().to_owned(),
         ]
     }
 
     fn json(&self) -> Value {
         let kind = match self.bar {
-            Bar::None | Bar::Ratio(_) => "ratio",
+            Bar::None | Bar::Ratio(_) | Bar::Least(_) => "ratio",
             Bar::Added(_) => "added",
             Bar::Own(_) => "own",
         };
         json!({
             "scenario": self.scenario, "figure": self.what, "unit": self.unit, "floor": self.floor,
             "gateway": self.gateway, "compared": kind, "rounds": self.compared(), "median": median(&self.compared()),
-            "bar": self.most(), "ok": self.most().map(|_| self.verdict() == "ok"),
+            "bar": self.bar(), "ok": self.bar().map(|_| self.verdict() == "ok"),
         })
     }
 }

@@ -46,6 +46,9 @@ pub enum Scenario {
     Reliability,
     /// The same with keys, limits, budgets, prices and the ledger. Runs only when named.
     Money,
+    /// Requests of 1 KB at saturation: the sample policies of the project and its classifier in Rust, compared with the
+    /// same gateway without any. Runs only when named, with the plugins that `plugins/build` makes.
+    Plugins,
     /// Requests of 1 KB at a fixed rate.
     Open,
     /// 500 slow streams at once.
@@ -55,6 +58,14 @@ pub enum Scenario {
 }
 
 const SLOW_STREAMS: usize = 500;
+
+/// The models of which the sample policies speak; the list follows that of the plain configuration.
+const SAMPLES: &str = "  auto: { targets: [ mock/chat ] }
+  cheap: { targets: [ mock/chat ] }
+  strong: { targets: [ mock/chat ] }
+  canary-next: { targets: [ mock/chat ] }
+  canary-stable: { targets: [ mock/chat ] }
+";
 
 /// Both sides of the comparison and what stands behind them.
 struct Bench<'a> {
@@ -78,14 +89,22 @@ enum Setting {
     Plain,
     Reliability,
     Money,
+    /// Without a policy.
+    Bare,
+    /// With the sample policies, and a classifier that is asked first.
+    Plugins,
 }
 
 impl Setting {
+    const ALL: [Self; 5] = [Self::Plain, Self::Reliability, Self::Money, Self::Bare, Self::Plugins];
+
     fn folder(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::Reliability => "reliability",
             Self::Money => "money",
+            Self::Bare => "bare",
+            Self::Plugins => "plugins",
         }
     }
 
@@ -95,16 +114,28 @@ impl Setting {
             Self::Plain => plain.to_owned(),
             Self::Reliability => include_str!("reliability.yaml").to_owned(),
             Self::Money => format!("{plain}{}", include_str!("money.yaml")),
+            Self::Bare => format!("{plain}{SAMPLES}"),
+            Self::Plugins => format!("{plain}{SAMPLES}{}", include_str!("plugins.yaml")),
         }
     }
 
-    /// What else the policy says.
-    fn policy(self, plain: &str) -> String {
+    /// Policies by their names; `plain` is the bench's own.
+    fn policies(self, plain: &str) -> Vec<(&'static str, String)> {
         match self {
-            Self::Plain | Self::Money => plain.to_owned(),
+            Self::Plain | Self::Money => vec![("10-bench", plain.to_owned())],
             Self::Reliability => {
-                plain.replace(".retries(1)", ".then(\"mock/chat-b\").retries(1).hedge_after(\"5s\")")
+                let with = ".then(\"mock/chat-b\").retries(1).hedge_after(\"5s\")";
+                vec![("10-bench", plain.replace(".retries(1)", with))]
             }
+            Self::Bare => Vec::new(),
+            Self::Plugins => [
+                ("05-classify", include_str!("classify.rhai")),
+                ("10-cheap-by-default", include_str!("../../policies/10-cheap-by-default.rhai")),
+                ("20-split", include_str!("../../policies/20-split.rhai")),
+                ("30-canary", include_str!("../../policies/30-canary.rhai")),
+            ]
+            .map(|(name, text)| (name, text.to_owned()))
+            .to_vec(),
         }
     }
 }
@@ -112,12 +143,12 @@ impl Setting {
 impl Scenario {
     /// Whether it runs only when named.
     fn is_extra(self) -> bool {
-        matches!(self, Self::Embeddings | Self::Reliability | Self::Money)
+        matches!(self, Self::Embeddings | Self::Reliability | Self::Money | Self::Plugins)
     }
 
     /// Whether it has processes of its own.
     fn is_fresh(self) -> bool {
-        matches!(self, Self::Slow | Self::Start | Self::Reliability | Self::Money)
+        matches!(self, Self::Slow | Self::Start | Self::Reliability | Self::Money | Self::Plugins)
     }
 }
 
@@ -150,6 +181,7 @@ impl Bench<'_> {
                 Scenario::Slow => self.slow()?,
                 Scenario::Reliability => self.with_and_without(scenario, Setting::Reliability, 1.08)?,
                 Scenario::Money => self.with_and_without(scenario, Setting::Money, 1.10)?,
+                Scenario::Plugins => self.plugins()?,
                 _ => self.start()?,
             }
         }
@@ -195,7 +227,11 @@ impl Bench<'_> {
                     self.saturate(&pair, scenario, [&asks::embeddings(); 2], connections, None)?
                 }
                 Scenario::Open => self.open(&pair)?,
-                Scenario::Slow | Scenario::Start | Scenario::Reliability | Scenario::Money => (),
+                Scenario::Slow
+                | Scenario::Start
+                | Scenario::Reliability
+                | Scenario::Money
+                | Scenario::Plugins => (),
             }
         }
         if self.report.faults() > 0 {
@@ -213,6 +249,19 @@ impl Bench<'_> {
         connections: usize,
         most: Option<f64>,
     ) -> Result<()> {
+        let cpu = most.map_or(Bar::None, Bar::Ratio);
+        self.compare(pair, scenario, asks, connections, [cpu, Bar::None])
+    }
+
+    /// `bars`: of the CPU time and of the throughput.
+    fn compare(
+        &mut self,
+        pair: &[Running; 2],
+        scenario: Scenario,
+        asks: [&Ask; 2],
+        connections: usize,
+        bars: [Bar; 2],
+    ) -> Result<()> {
         let window = self.window();
         let [floor, gateway] = self.rounds(scenario, self.options.rounds(), |_, side| {
             let it = &pair[side as usize];
@@ -220,7 +269,7 @@ impl Bench<'_> {
             Ok((vec![round.cpu, round.rate], round.faults))
         })?;
         let name = label(scenario);
-        let bar = most.map_or(Bar::None, Bar::Ratio);
+        let [bar, rate] = bars;
         self.report.add(Figure::new(
             &name,
             "CPU per request",
@@ -229,14 +278,7 @@ impl Bench<'_> {
             column(&floor, 0),
             column(&gateway, 0),
         ));
-        self.report.add(Figure::new(
-            &name,
-            "throughput",
-            "/s",
-            Bar::None,
-            column(&floor, 1),
-            column(&gateway, 1),
-        ));
+        self.report.add(Figure::new(&name, "throughput", "/s", rate, column(&floor, 1), column(&gateway, 1)));
         Ok(())
     }
 
@@ -248,6 +290,27 @@ impl Bench<'_> {
         }
         let connections = self.options.connections;
         self.saturate(&pair, scenario, [&asks::whole(1 << 10); 2], connections, Some(most))
+    }
+
+    /// The shipped samples and nothing, the latter in the floor's place.
+    fn plugins(&mut self) -> Result<()> {
+        let folder = std::env::var_os("TOLLGATE_PLUGINS").unwrap_or_else(|| "target/plugins".into());
+        let file = Path::new(&folder).join("keyword-classifier.wasm");
+        if !file.is_file() {
+            eprintln!("!!! SKIPPED plugins: there is no {}; `plugins/build` makes it", file.display());
+            return Ok(());
+        }
+        let theirs = self.folder.path().join(Setting::Plugins.folder()).join("plugins");
+        fs::create_dir_all(&theirs)?;
+        fs::copy(&file, theirs.join("keyword-classifier.wasm"))?;
+
+        let pair = [self.gateway(Setting::Bare)?, self.gateway(Setting::Plugins)?];
+        let ask = asks::decided(1 << 10);
+        for it in &pair {
+            answer(it, &ask)?;
+        }
+        let bars = [Bar::None, Bar::Least(0.75)];
+        self.compare(&pair, Scenario::Plugins, [&ask; 2], self.options.connections, bars)
     }
 
     fn open(&mut self, pair: &[Running; 2]) -> Result<()> {
@@ -379,10 +442,12 @@ impl Bench<'_> {
             Some(path) => fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,
             None => include_str!("policy.rhai").to_owned(),
         };
-        for setting in [Setting::Plain, Setting::Reliability, Setting::Money] {
+        for setting in Setting::ALL {
             let folder = self.folder.path().join(setting.folder());
             fs::create_dir_all(folder.join("policies"))?;
-            fs::write(folder.join("policies/10-bench.rhai"), setting.policy(&policy))?;
+            for (name, text) in setting.policies(&policy) {
+                fs::write(folder.join(format!("policies/{name}.rhai")), text)?;
+            }
             let config = setting
                 .config()
                 .replace("MOCK", &self.mock.clients.to_string())
@@ -433,10 +498,14 @@ fn own(part: &str, upstream: Option<SocketAddr>) -> Result<Command> {
 }
 
 fn first_answer(it: &Running) -> Result<()> {
+    answer(it, &asks::whole(1 << 10))
+}
+
+fn answer(it: &Running, ask: &Ask) -> Result<()> {
     let mut socket = TcpStream::connect(it.clients)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut buffer = vec![0; 64 << 10];
-    exchange(&mut socket, &asks::whole(1 << 10), &mut Answer::default(), &mut buffer)
+    exchange(&mut socket, ask, &mut Answer::default(), &mut buffer)
         .map_err(|fault| format!("the first answer: {fault}\nit said:\n{}", it.said()).into())
 }
 
