@@ -134,17 +134,18 @@ impl Executor {
                 } else {
                     let took = page.succeed(status, answered.usage_beside(role));
                     meters.attempt("ok", took);
+                    let over = Instant::now();
                     let first_token = matches!(answered, Answered::Stream(_)).then_some(took);
-                    self.health.attempted(&target.name, Verdict::Good, first_token, Instant::now());
-                    busy.iter_mut().for_each(|busy| busy.took(took, true, Instant::now()));
+                    self.health.attempted(&target.name, Verdict::Good, first_token, over);
+                    busy.iter_mut().for_each(|busy| busy.took(took, true, over));
                     if let Some(pass) = pass {
-                        pass.heard(Heard::Good(took), Instant::now());
+                        pass.heard(Heard::Good(took), over);
                     }
                     if let Some(berth) = &berth {
                         berth.did_well(first_token);
                     }
                     if let Some(hold) = &mut hold {
-                        hold.good(Instant::now());
+                        hold.good(over);
                     }
                 }
                 answered.keep(Grip { _busy: busy, hold, _berth: berth });
