@@ -141,10 +141,12 @@ fn median<F: Future<Output = ()>>(runtime: &Runtime, call: impl Fn() -> F) -> Du
     all.get(all.len() / 2).copied().unwrap_or_default()
 }
 
-/// How long this thread has run, as Linux books it; elsewhere, the time that has passed.
+/// How long this thread has run, as Linux books it; elsewhere, the time that has passed. Linux books at ticks, some
+/// milliseconds apart, and whenever a thread yields.
 fn on_processor() -> Duration {
     static BEGIN: OnceLock<Instant> = OnceLock::new();
     let booked = || {
+        std::thread::yield_now();
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
         text.split_whitespace().next()?.parse().map(Duration::from_nanos).ok()
     };
