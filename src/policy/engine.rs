@@ -83,6 +83,8 @@ pub(super) fn build(settings: &PolicySettings, host: &Arc<Host>) -> Engine {
     engine.register_fn("contains", |list: &mut Array, text: ImmutableString| {
         list.iter().any(|item| item.as_immutable_string_ref().is_ok_and(|item| *item == text))
     });
+    // Who has no team is in no list of teams, which is asked as often.
+    engine.register_fn("contains", |list: &mut Array, (): ()| list.iter().any(Dynamic::is_unit));
     super::texts::register(&mut engine);
     super::lists::register(&mut engine);
     super::call_word::register(&mut engine);

@@ -147,6 +147,20 @@ fn numbers_of_targets_are_read_and_the_unknown_is_nothing() {
 }
 
 #[test]
+fn lists_hold_texts_numbers_and_nothing() {
+    for (expression, expected) in [
+        ("() in [\"web\", \"hr\"]", "false"),
+        ("() in [1, ()]", "true"),
+        ("() in []", "false"),
+        ("\"a\" in [\"b\", \"a\"]", "true"),
+        ("\"a\" in [1, ()]", "false"),
+        ("2 in [1.0, 2]", "true"),
+    ] {
+        assert_eq!(said(expression), expected, "{expression}");
+    }
+}
+
+#[test]
 fn time_is_that_of_the_request() {
     // It is 21:30 in UTC, half past eleven in Paris, a Wednesday.
     for (expression, expected) in [
