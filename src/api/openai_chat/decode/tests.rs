@@ -135,6 +135,15 @@ fn output_formats() {
             },
         ),
         (
+            json!({"type": "json_object", "schema": schema}),
+            OutputFormat::JsonSchema {
+                name: "answer".into(),
+                description: None,
+                schema: schema.clone(),
+                strict: None,
+            },
+        ),
+        (
             json!({"type": "grammar", "grammar": "x"}),
             OutputFormat::Other(json!({"type": "grammar", "grammar": "x"})),
         ),
