@@ -217,13 +217,13 @@ impl Seen for Ask {
         }
     }
 
-    fn estimate(&self) -> u64 {
+    fn prompt(&self) -> usize {
         let system = if self.body.field("systemInstruction").is_some() {
             "systemInstruction"
         } else {
             "system_instruction"
         };
-        let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len() as u64);
-        (bytes("contents") + bytes(system) + bytes("tools")) / 4
+        let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len());
+        bytes("contents") + bytes(system) + bytes("tools")
     }
 }
