@@ -141,8 +141,8 @@ pub trait Body: Send + Sync {
     fn max_tokens(&self) -> Option<u64> {
         None
     }
-    /// An estimate of the prompt's tokens: a quarter of the bytes of its messages and tools. What a target makes of that,
-    /// only its reports tell.
+    /// An estimate of the prompt's tokens: a quarter of the bytes of its messages and tools, and for each picture or file
+    /// among them what a usual one takes. What a target makes of that, only its reports tell.
     fn tokens(&self) -> u64;
     /// Names of the tools that the model may call, in order.
     fn tool_names(&self) -> &[Box<str>] {

@@ -6,6 +6,7 @@
 mod flaw;
 mod gate;
 mod halves;
+mod inlined;
 mod keys;
 mod rename;
 mod scan;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 
 use crate::fault::Fault;
 pub use halves::Halves;
+pub use inlined::Inlined;
 pub use rename::rename;
 pub use splice::Splice;
 pub use text::Text;
@@ -44,6 +46,7 @@ pub struct Body {
     bytes: Bytes,
     fields: Vec<Field>,
     ours: bool,
+    inlined: Inlined,
 }
 
 /// One top-level field.
@@ -66,8 +69,9 @@ impl Body {
     /// `BadRequest` with the code `json_invalid`, `json_duplicate_key`, `json_too_deep` or `json_not_object`.
     /// The message says where (line, column, and the path of a duplicate), never what stands there.
     pub fn read(bytes: Bytes) -> Result<Self, Fault> {
-        let (fields, ours) = gate::read(&bytes).map_err(|flaw| flaw.into_fault(&bytes))?;
-        Ok(Self { bytes, fields, ours })
+        let gate::Passed { fields, ours, inlined } =
+            gate::read(&bytes).map_err(|flaw| flaw.into_fault(&bytes))?;
+        Ok(Self { bytes, fields, ours, inlined })
     }
 
     /// The bytes as the client sent them.
@@ -79,6 +83,11 @@ impl Body {
     /// thinking in OpenAI's dialect. Where it is false, nobody has to look for them.
     pub fn may_hold_ours(&self) -> bool {
         self.ours
+    }
+
+    /// Pictures, sound and files that stand in it themselves.
+    pub fn inlined(&self) -> Inlined {
+        self.inlined
     }
 
     /// Top-level fields in the order written.

@@ -10,7 +10,10 @@ pub(super) use asides::Asides;
 
 use super::adjust::Places;
 use crate::facts::{self, Aside, Turn};
-use crate::json::{self, Body};
+use crate::json::{self, Body, Inlined};
+
+/// Tokens of a picture or a document, as a usual one has them.
+pub(super) const MEDIUM: u64 = 1_600;
 
 /// Where a dialect keeps what policies ask for.
 pub(super) trait Look {
@@ -50,8 +53,12 @@ pub(super) trait Seen: Send + Sync {
     fn shown(&self) -> &Body;
     /// What was read of it at once.
     fn envelope(&self) -> Envelope<'_>;
-    /// An estimate of the prompt's tokens.
-    fn estimate(&self) -> u64;
+    /// Bytes of the prompt: of its messages and tools.
+    fn prompt(&self) -> usize;
+    /// What of them is media.
+    fn inlined(&self) -> Inlined {
+        self.shown().inlined()
+    }
 }
 
 /// What a door reads of every request.
@@ -76,7 +83,8 @@ impl<T: Seen> facts::Body for T {
     }
 
     fn tokens(&self) -> u64 {
-        self.estimate()
+        let (all, media) = (self.prompt(), self.inlined());
+        all.saturating_sub(media.bytes) as u64 / 4 + MEDIUM * media.count as u64
     }
 
     fn tool_names(&self) -> &[Box<str>] {

@@ -192,6 +192,21 @@ impl Media {
         String::from_utf8(bytes).ok()
     }
 
+    /// A name for inline bytes that have none: OpenAI takes no file without, and tells its kind by it. "Missing required
+    /// parameter: 'messages[0].content[1].file.file_id'" is what it says otherwise.
+    pub fn usual_name(&self) -> Option<String> {
+        let Self::Inline { mime, .. } = self else { return None };
+        let ending = match mime.rsplit(['/', '.']).next().unwrap_or_default() {
+            "" | "octet-stream" => "bin",
+            "document" => "docx",
+            "sheet" => "xlsx",
+            "presentation" => "pptx",
+            "msword" => "doc",
+            ending => ending,
+        };
+        Some(format!("document.{ending}"))
+    }
+
     /// The URL, a `data:` URL for inline bytes; `None` for an uploaded file.
     pub fn as_url(&self) -> Option<String> {
         match self {

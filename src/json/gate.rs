@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::flaw::{Flaw, Kind};
+use super::inlined::{Inlined, LONG};
 use super::keys::{Key, Keys};
 use super::scan::{MASKED, masked, plain_end};
 use super::{Field, MAX_DEPTH};
@@ -13,13 +14,31 @@ use super::{Field, MAX_DEPTH};
 const OURS: [&[u8]; 5] =
     [b"tollgate:", b"dG9sbGdhdGU6", b"reasoning_content", b"reasoning_details", b"extra_content"];
 
-/// Checks `bytes` and returns the top-level fields, and whether a text or a key of [`OURS`] stands anywhere.
-pub(super) fn read(bytes: &[u8]) -> Result<(Vec<Field>, bool), Box<Flaw>> {
+/// What is known of a body that passed.
+pub(super) struct Passed {
+    /// The top-level fields.
+    pub(super) fields: Vec<Field>,
+    /// Whether a text or a key of [`OURS`] stands anywhere.
+    pub(super) ours: bool,
+    /// The media that stand in it.
+    pub(super) inlined: Inlined,
+}
+
+/// Checks `bytes`.
+pub(super) fn read(bytes: &[u8]) -> Result<Passed, Box<Flaw>> {
     let text = simdutf8::basic::from_utf8(bytes).map_err(|_| not_utf8(bytes))?;
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(Flaw::new(Kind::Invalid("a byte-order mark before the JSON text"), 0));
     }
-    let mut gate = Gate { text, bytes, depth: 0, items: 0, ours: false, keys: Keys::of(text) };
+    let mut gate = Gate {
+        text,
+        bytes,
+        depth: 0,
+        items: 0,
+        ours: false,
+        inlined: Inlined::default(),
+        keys: Keys::of(text),
+    };
     let mut fields = Vec::with_capacity(12);
     let start = gate.skip_space(0);
     let is_object = gate.byte(start) == b'{';
@@ -37,7 +56,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Vec<Field>, bool), Box<Flaw>> {
     if end < bytes.len() {
         return Err(gate.invalid("more data after the JSON value", end));
     }
-    if is_object { Ok((fields, gate.ours)) } else { Err(Flaw::new(Kind::NotObject, start)) }
+    if !is_object {
+        return Err(Flaw::new(Kind::NotObject, start));
+    }
+    Ok(Passed { fields, ours: gate.ours, inlined: gate.inlined })
 }
 
 /// A top-level key, without an allocation when it is one of those that most requests have.
@@ -77,6 +99,7 @@ struct Gate<'a> {
     /// Number of items of the value read last.
     items: usize,
     ours: bool,
+    inlined: Inlined,
     keys: Keys<'a>,
 }
 
@@ -104,6 +127,10 @@ impl Gate<'_> {
             }
             let value_at = self.skip_space(at + 1);
             let end = self.value(value_at).map_err(|flaw| flaw.below_key(&key.of(self.text)))?;
+            if end - value_at > LONG && self.byte(value_at) == b'"' {
+                let quoted = self.bytes.get(value_at..end).unwrap_or_default();
+                self.inlined.note(&key.of(self.text), quoted);
+            }
             note(key, value_at..end, self.items);
             items += 1;
             at = self.skip_space(end);

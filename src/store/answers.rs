@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use self::elsewhere::Elsewhere;
 use super::owners::{Made, Owners};
 use crate::caller::Owner;
+use crate::json::Inlined;
 use crate::target::TargetName;
 
 /// What an entry takes beside its bytes: keys, maps, counters.
@@ -43,6 +44,8 @@ pub struct Kept {
     pub previous: Option<Box<str>>,
     /// The client's request body.
     pub request: Bytes,
+    /// What of that is media.
+    pub inlined: Inlined,
     /// The answer's body.
     pub answer: Bytes,
     /// Ids of the items that it consists of.
@@ -270,6 +273,7 @@ mod tests {
             id: id.into(),
             previous: previous.map(Into::into),
             request: Bytes::from(vec![b' '; bytes]),
+            inlined: Inlined::default(),
             answer: Bytes::new(),
             items: vec![format!("msg_{id}").into()],
             target: TargetName::parse("p/m").unwrap(),

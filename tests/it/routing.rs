@@ -110,6 +110,47 @@ async fn what_cannot_see_is_not_shown_images() {
 }
 
 #[tokio::test]
+async fn a_photograph_is_no_long_prompt_at_any_door() {
+    let (_slow, quick, gateway) =
+        two("prices:\n  models:\n    quick/m: { context_window: 4000, capabilities: [ tools, vision ] }\n");
+    let photo = "/9j/4AAQ".repeat(10_000);
+    let url = format!("data:image/jpeg;base64,{photo}");
+    let says = |part: Value| json!([{ "role": "user", "content": [part] }]);
+    let image =
+        json!({ "type": "image", "source": { "type": "base64", "media_type": "image/jpeg", "data": photo } });
+    for (path, body) in [
+        (
+            "/v1/chat/completions",
+            json!({ "messages": says(json!({ "type": "image_url", "image_url": { "url": url } })) }),
+        ),
+        ("/v1/responses", json!({ "input": says(json!({ "type": "input_image", "image_url": url })) })),
+        ("/v1/messages", json!({ "max_tokens": 100, "messages": says(image) })),
+        (
+            "/v1beta/models/quick/m:generateContent",
+            json!({ "contents": [{ "parts": [{ "inlineData": { "mimeType": "image/jpeg", "data": photo } }] }] }),
+        ),
+    ] {
+        let mut body = body;
+        if !path.contains("generateContent") {
+            body["model"] = "quick/m".into();
+        }
+        let reply = open(gateway.clients, request(Method::POST, path, &body.to_string())).await.unwrap();
+        assert_eq!(reply.status, 200, "{path}");
+    }
+    assert_eq!(quick.heard().len(), 4);
+    // Nor in the next turn of a conversation that is kept here.
+    let first =
+        json!({ "model": "quick/m", "input": says(json!({ "type": "input_image", "image_url": url })) });
+    let reply =
+        open(gateway.clients, request(Method::POST, "/v1/responses", &first.to_string())).await.unwrap();
+    let id = reply.rest().await.json()["id"].clone();
+    let next = json!({ "model": "quick/m", "previous_response_id": id, "input": "and now?" });
+    let reply =
+        open(gateway.clients, request(Method::POST, "/v1/responses", &next.to_string())).await.unwrap();
+    assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
 async fn clients_choose_a_class_of_cost_and_data_stays_where_it_may() {
     let (_slow, _quick, gateway) = two(
         "prices:\n  models:\n    slow/m: { price: { input: 0.1, output: 0.2 } }\n    quick/m: { price: { input: 9, output: 20 } }\n\

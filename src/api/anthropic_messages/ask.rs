@@ -9,7 +9,7 @@ use super::decode::{Decoded, decode};
 use super::sight::Messages;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS};
-use crate::api::sight::{Envelope, Seen, Sight};
+use crate::api::sight::{Envelope, MEDIUM, Seen, Sight};
 use crate::fault::Fault;
 use crate::json::{self, Body};
 
@@ -113,7 +113,7 @@ impl Ask {
         let media = self.sight.media(&self.body);
         let tools = self.body.raw_bytes("tools").map_or(0, <[u8]>::len);
         let text = self.sight.text(&self.body).len() + tools;
-        let media = 1_600 * (u64::from(media.images) + u64::from(media.files));
+        let media = MEDIUM * (u64::from(media.images) + u64::from(media.files));
         (text as u64).div_ceil(4) + 4 * self.messages as u64 + media
     }
 }
@@ -157,9 +157,9 @@ impl Seen for Ask {
         }
     }
 
-    fn estimate(&self) -> u64 {
-        let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len() as u64);
-        (bytes("messages") + bytes("system") + bytes("tools")) / 4
+    fn prompt(&self) -> usize {
+        let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len());
+        bytes("messages") + bytes("system") + bytes("tools")
     }
 }
 

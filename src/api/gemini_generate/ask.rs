@@ -13,7 +13,7 @@ use crate::api::sight::{Envelope, Seen, Sight};
 use crate::chat::Request;
 use crate::fault::Fault;
 use crate::gateway::Head;
-use crate::json::{self, Body};
+use crate::json::{self, Body, Splice};
 
 /// Most contents of one request.
 pub const MAX_CONTENTS: usize = 10_000;
@@ -36,6 +36,22 @@ impl Form {
     pub fn is_stream(self) -> bool {
         matches!(self, Self::Events | Self::Array)
     }
+}
+
+/// Lists that Google's API also takes as their one element, as the documentation of Vertex AI writes them.
+const LISTS: [&str; 2] = ["contents", "tools"];
+
+/// The same with lists for such elements.
+fn listed(body: Body) -> Result<Body, Fault> {
+    let lone = |key: &&&str| body.raw_bytes(key).is_some_and(|raw| raw.starts_with(b"{"));
+    if !LISTS.iter().any(|key| lone(&key)) {
+        return Ok(body);
+    }
+    let mut splice = Splice::new(&body);
+    for key in LISTS.iter().filter(lone) {
+        splice.set(key, format!("[{}]", body.raw(key).unwrap_or_default()));
+    }
+    Body::read(splice.finish().concat().into())
 }
 
 /// A generateContent request with a checked envelope.
@@ -61,10 +77,11 @@ impl Ask {
     /// # Errors
     /// `BadRequest` with the field's name.
     pub fn read(sent: Body, head: Head<'_>, form: Form) -> Result<Self, Fault> {
+        let sent = listed(sent)?;
         let wrapped =
             sent.raw_bytes("generateContentRequest").or_else(|| sent.raw_bytes("generate_content_request"));
         let body = match wrapped.filter(|_| form == Form::Count) {
-            Some(inner) => Body::read(Bytes::copy_from_slice(inner))?,
+            Some(inner) => listed(Body::read(Bytes::copy_from_slice(inner))?)?,
             None => sent.clone(),
         };
         let mut contents = None;
@@ -200,13 +217,13 @@ impl Seen for Ask {
         }
     }
 
-    fn estimate(&self) -> u64 {
+    fn prompt(&self) -> usize {
         let system = if self.body.field("systemInstruction").is_some() {
             "systemInstruction"
         } else {
             "system_instruction"
         };
-        let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len() as u64);
-        (bytes("contents") + bytes(system) + bytes("tools")) / 4
+        let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len());
+        bytes("contents") + bytes(system) + bytes("tools")
     }
 }

@@ -35,9 +35,17 @@ pub(super) fn up(schema: &Value) -> Value {
             }
             "propertyOrdering" | "property_ordering" => {}
             // Protobuf writes 64-bit numbers as text.
-            "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties" => {
+            "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties"
+            | "min_items" | "max_items" | "min_length" | "max_length" | "min_properties"
+            | "max_properties" => {
                 let number = value.as_str().and_then(|text| text.parse::<u64>().ok()).map(Value::from);
-                out.insert(key.clone(), number.unwrap_or_else(|| value.clone()));
+                out.insert(camel(key), number.unwrap_or_else(|| value.clone()));
+            }
+            "additionalProperties" | "additional_properties" if value.is_object() => {
+                out.insert("additionalProperties".into(), up(value));
+            }
+            "additional_properties" => {
+                out.insert("additionalProperties".into(), value.clone());
             }
             _ => {
                 out.insert(key.clone(), value.clone());
@@ -50,6 +58,17 @@ pub(super) fn up(schema: &Value) -> Value {
     Value::Object(out)
 }
 
+/// `minItems` for `min_items`: protobuf reads both.
+fn camel(key: &str) -> String {
+    let mut out = String::with_capacity(key.len());
+    for (at, word) in key.split('_').enumerate() {
+        let (initial, rest) = word.split_at_checked(usize::from(at > 0)).unwrap_or_default();
+        out.push_str(&initial.to_ascii_uppercase());
+        out.push_str(rest);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,12 +77,16 @@ mod tests {
     fn types_become_json_schemas() {
         let schema = json!({"type": "OBJECT", "propertyOrdering": ["a"], "properties": {
             "a": {"type": "STRING", "nullable": true, "format": "date-time"},
-            "b": {"type": "ARRAY", "minItems": "1", "items": {"type": "INTEGER", "format": "int32"}}}});
+            "b": {"type": "ARRAY", "minItems": "1", "items": {"type": "INTEGER", "format": "int32"}},
+            "c": {"type": "ARRAY", "max_items": "2", "items": {"type": "OBJECT",
+                "additional_properties": {"type": "STRING"}}}}});
         assert_eq!(
             up(&schema),
             json!({"type": "object", "properties": {
                 "a": {"type": ["string", "null"], "format": "date-time"},
-                "b": {"type": "array", "minItems": 1, "items": {"type": "integer"}}}})
+                "b": {"type": "array", "minItems": 1, "items": {"type": "integer"}},
+                "c": {"type": "array", "maxItems": 2, "items": {"type": "object",
+                    "additionalProperties": {"type": "string"}}}}})
         );
     }
 }

@@ -280,6 +280,17 @@ fn the_envelope_is_read_from_path_and_body() {
     assert_eq!(read.numbers(), Some("%24alt=json%3Benum-encoding%3Dint"));
     let counted = format!(r#"{{"generateContentRequest":{body}}}"#);
     assert_eq!(ask("/v1/models/m:countTokens", &counted, Form::Count).unwrap().text(), "hello");
+    let lone = r#"{"contents":{"parts":{"text":"hello"}},"tools":{"functionDeclarations":[{"name":"f"}]}}"#;
+    let read = ask("/v1beta/models/m:generateContent", lone, Form::Whole).unwrap();
+    assert_eq!(
+        (read.text(), read.tool_names()),
+        ("hello", &["f".into()][..]),
+        "one stands for a list of one"
+    );
+    assert_eq!(
+        read.sent().bytes(),
+        r#"{"contents":[{"parts":{"text":"hello"}}],"tools":[{"functionDeclarations":[{"name":"f"}]}]}"#
+    );
     for (body, param) in [
         ("{}", "contents"),
         (r#"{"contents":[]}"#, "contents"),

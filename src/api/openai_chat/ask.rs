@@ -151,9 +151,9 @@ impl Seen for Ask {
         }
     }
 
-    fn estimate(&self) -> u64 {
-        let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len() as u64);
-        (bytes("messages") + bytes("tools") + bytes("functions")) / 4
+    fn prompt(&self) -> usize {
+        let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len());
+        bytes("messages") + bytes("tools") + bytes("functions")
     }
 }
 

@@ -102,7 +102,17 @@ fn output(top: &mut Record<'_>, lost: &mut Vec<String>) -> Result<OutputFormat, 
     let place = root.key("response_format");
     match format.get("type").and_then(Value::as_str) {
         Some("text") => Ok(OutputFormat::Text),
-        Some("json_object") => Ok(OutputFormat::JsonObject),
+        // Together's, Fireworks' and llama.cpp's form of a schema.
+        Some("json_object") if format.get("schema").is_some_and(Value::is_object) => {
+            let mut format = Record::new(format, &place);
+            let schema = format.take("schema").unwrap_or_default();
+            format.close(lost);
+            Ok(OutputFormat::JsonSchema { name: "answer".into(), description: None, schema, strict: None })
+        }
+        Some("json_object") => {
+            Record::new(format, &place).close(lost);
+            Ok(OutputFormat::JsonObject)
+        }
         Some("json_schema") => {
             let mut format = Record::new(format, &place);
             let below = place.key("json_schema");

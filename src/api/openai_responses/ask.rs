@@ -10,9 +10,9 @@ use super::keep::Keeper;
 use super::sight::Responses;
 use crate::api::openai_chat::param::{Param, missing};
 use crate::api::openai_chat::{MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS};
-use crate::api::sight::{Envelope, Seen, Sight};
+use crate::api::sight::{Envelope, MEDIUM, Seen, Sight};
 use crate::fault::Fault;
-use crate::json::Body;
+use crate::json::{Body, Inlined};
 use crate::providers::Target;
 use crate::store::Shelf;
 
@@ -172,12 +172,13 @@ impl Ask {
     /// The same for whoever answers when this request is gone.
     pub(super) fn keeping(&self) -> impl Fn(&Target, bool) -> Option<Keeper> + Send + Sync + 'static {
         let (store, shelf, previous) = (self.store, self.shelf.clone(), self.previous.clone());
-        let request = self.body.bytes().clone();
+        let (request, inlined) = (self.body.bytes().clone(), self.body.inlined());
         move |target, native| {
             store.then(|| Keeper {
                 shelf: shelf.clone(),
                 previous: previous.clone(),
                 request: request.clone(),
+                inlined,
                 target: target.name.clone(),
                 native,
             })
@@ -199,7 +200,7 @@ impl Ask {
         let media = self.sight.media(&self.body);
         let tools = self.body.raw_bytes("tools").map_or(0, <[u8]>::len);
         let text = self.sight.text(&self.body).len() + tools + self.before.bytes();
-        let media = 1_600 * (u64::from(media.images) + u64::from(media.files) + u64::from(media.audio));
+        let media = MEDIUM * (u64::from(media.images) + u64::from(media.files) + u64::from(media.audio));
         (text as u64).div_ceil(4) + 4 * self.items as u64 + media
     }
 }
@@ -234,9 +235,13 @@ impl Seen for Ask {
         }
     }
 
-    fn estimate(&self) -> u64 {
+    fn prompt(&self) -> usize {
         let bytes = |key| self.body.field(key).map_or(0, |field| field.value.len());
-        (bytes("input") + bytes("instructions") + bytes("tools") + self.before.bytes()) as u64 / 4
+        bytes("input") + bytes("instructions") + bytes("tools") + self.before.bytes()
+    }
+
+    fn inlined(&self) -> Inlined {
+        self.body.inlined().and(self.before.inlined())
     }
 }
 

@@ -6,6 +6,7 @@ use super::errand::is_under_way;
 use super::ids;
 use crate::api::openai_chat::presentable;
 use crate::fault::{Fault, Retry};
+use crate::json::Inlined;
 use crate::providers::Target;
 use crate::store::{Kept, Shelf};
 use crate::target::TargetName;
@@ -88,6 +89,14 @@ impl Before {
     /// Whether some of it was never here.
     pub(super) fn is_unseen(&self) -> bool {
         matches!(self.found, Found::Unknown | Found::Partly(_))
+    }
+
+    /// What of that is media.
+    pub(super) fn inlined(&self) -> Inlined {
+        match &self.found {
+            Found::Whole(whole) => whole.iter().fold(Inlined::default(), |all, kept| all.and(kept.inlined)),
+            _ => Inlined::default(),
+        }
     }
 
     /// Bytes of everything that came before.

@@ -117,6 +117,7 @@ impl Errand {
             shelf: self.shelf.clone(),
             previous: self.kept.previous.clone(),
             request: self.kept.request.clone(),
+            inlined: self.kept.inlined,
             target: self.kept.target.clone(),
             native: true,
         }

@@ -6,7 +6,7 @@ use super::errand::is_status_under_way;
 use super::error::failed_events;
 use crate::chat::{Loss, Usage};
 use crate::fault::Fault;
-use crate::json;
+use crate::json::{self, Inlined};
 use crate::providers::{Frame, StreamRelay};
 use crate::store::{Kept, Shelf};
 use crate::target::TargetName;
@@ -25,6 +25,8 @@ pub(super) struct Keeper {
     pub(super) previous: Option<Box<str>>,
     /// The client's body.
     pub(super) request: Bytes,
+    /// What of that is media.
+    pub(super) inlined: Inlined,
     /// Who answers.
     pub(super) target: TargetName,
     /// Whether that provider speaks this dialect, so that it may keep the answer, too.
@@ -46,11 +48,11 @@ impl Keeper {
             }
         }
         let Some(id) = id.map(Box::from) else { return };
-        let Self { shelf, previous, request, target, native } = self;
+        let Self { shelf, previous, request, inlined, target, native } = self;
         // Several vendors speak this dialect and keep nothing: for them it is kept here. What is made in the background is
         // nowhere else while it is under way, also where nothing is kept afterwards.
         let native = native && (kept_there || background && is_status_under_way(&answer));
-        shelf.keep(Kept { id, previous, request, answer, items, target, native });
+        shelf.keep(Kept { id, previous, request, inlined, answer, items, target, native });
     }
 }
 

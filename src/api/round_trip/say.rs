@@ -171,7 +171,11 @@ fn asked(dialect: Dialect) -> BoxedStrategy<Vec<Part>> {
             Part::Image { media, detail: None, cache }
         }
         (1, Chat | Generate) => Part::Audio { media: inline("audio/wav") },
-        (2, _) => Part::File { media: inline("application/pdf"), filename: None, cache },
+        (2, _) => {
+            // OpenAI takes no file without a name.
+            let filename = (dialect == Chat).then(|| "a.pdf".to_owned());
+            Part::File { media: inline("application/pdf"), filename, cache }
+        }
         _ => Part::Image { media: inline("image/png"), detail: None, cache },
     });
     prop::collection::vec(prop_oneof![3 => text, 1 => media], 1..4).boxed()

@@ -49,7 +49,8 @@ pub(super) fn messages(
     let model = &*target.model;
     let claude = Claude::of(model);
     body.insert("model".into(), model.into());
-    let message::Conversation { mut system, messages, plain } = message::all(&asked.messages, &mut lost)?;
+    let message::Conversation { mut system, messages, plain } =
+        message::all(&asked.messages, claude, &mut lost)?;
     let able = Able::of(claude, quirks);
     output(&asked.output, able.schemas, &mut body, &mut system, &mut lost);
     if !system.is_empty() {

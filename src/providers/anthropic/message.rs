@@ -5,10 +5,18 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::encode::mark;
+use super::model::Claude;
 use crate::chat::{CacheHint, Loss, Media, Message, Object, Part, Role, ToolKind, proof};
 use crate::fault::{Fault, Retry};
 use crate::json::{self, Text, Verbatim};
 use crate::providers::foreign;
+
+/// What the user says to a model that goes on with no answer that was begun.
+pub(in crate::providers) const GO_ON: &str = "Continue.";
+
+/// How that is told.
+pub(in crate::providers) const WORD_AFTER: &str = "a word of the user's was put after the model's: this model goes on with \
+    no answer that was begun";
 
 /// A conversation that can be sent.
 pub(super) struct Conversation<'a> {
@@ -32,7 +40,11 @@ struct Turn<'a> {
 ///
 /// # Errors
 /// `BadRequest` that names the part which Anthropic's dialect cannot carry.
-pub(super) fn all<'a>(messages: &'a [Message], lost: &mut Vec<Loss>) -> Result<Conversation<'a>, Fault> {
+pub(super) fn all<'a>(
+    messages: &'a [Message],
+    claude: Option<Claude>,
+    lost: &mut Vec<Loss>,
+) -> Result<Conversation<'a>, Fault> {
     let mut system = Vec::new();
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(messages.len());
     for (at, message) in messages.iter().enumerate() {
@@ -68,6 +80,11 @@ pub(super) fn all<'a>(messages: &'a [Message], lost: &mut Vec<Loss>) -> Result<C
     }
     if let Some(turn) = turns.last_mut().filter(|turn| turn.assistant) {
         trim_end(turn.blocks());
+        if claude.is_some_and(|claude| !claude.goes_on()) {
+            lost.push(Loss::new("messages", WORD_AFTER));
+            let content = vec![json!({ "type": "text", "text": GO_ON })];
+            turns.push(Turn { assistant: false, content, plain: None });
+        }
     }
     let mut plain = Vec::with_capacity(turns.len());
     let messages = turns.into_iter().map(|turn| turn.encode(&mut plain)).collect();

@@ -84,6 +84,12 @@ impl Claude {
         self.version >= (major, minor)
     }
 
+    /// Whether it goes on with an answer that was begun. "This model does not support assistant message prefill. The
+    /// conversation must end with a user message": <https://platform.claude.com/docs/en/about-claude/models/whats-new-claude-4-6>
+    pub(in crate::providers) fn goes_on(self) -> bool {
+        !self.is_since(4, 6)
+    }
+
     /// How it is told to think.
     pub(in crate::providers) fn thinking(self) -> Thinking {
         if self.is_since(4, 6) {

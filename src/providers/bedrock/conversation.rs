@@ -8,6 +8,7 @@ use super::media;
 use super::model::Model;
 use crate::chat::{CacheHint, Loss, Media, Message, Object, Part, Role, proof};
 use crate::fault::Fault;
+use crate::providers::anthropic::message::{GO_ON, WORD_AFTER};
 use crate::providers::foreign::{self, lose_fields};
 
 /// Longest id of a call.
@@ -90,6 +91,11 @@ pub(super) fn all(
     }
     if let Some(Turn { assistant: true, blocks }) = turns.last_mut() {
         trim_end(blocks);
+        if model.claude().is_some_and(|claude| !claude.goes_on()) {
+            writer.lost.push(Loss::new("messages", WORD_AFTER));
+            let block = Block { is_result: false, value: json!({ "text": GO_ON }) };
+            turns.push(Turn { assistant: false, blocks: vec![block] });
+        }
     }
     let called = writer.called;
     let mut parted = Vec::with_capacity(turns.len());

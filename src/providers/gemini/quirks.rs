@@ -383,6 +383,30 @@ fn googles_own_tools_beside_functions_may_show_their_calls() {
 }
 
 #[test]
+fn nothing_is_chosen_among_no_functions() {
+    let own = Tool {
+        kind: ToolKind::Server,
+        rest: json!({"googleSearch": {}}).as_object().unwrap().clone(),
+        ..function("googleSearch")
+    };
+    let dropped = &["tool_choice (dropped: there is no function to choose)"][..];
+    for (tools, choice, expected) in [
+        (vec![own.clone()], ToolChoice::Auto, &[][..]),
+        (vec![own.clone()], ToolChoice::Required, dropped),
+        (vec![own], ToolChoice::None, dropped),
+        (vec![], ToolChoice::Auto, &[]),
+        (vec![], ToolChoice::None, &[]),
+        (vec![], ToolChoice::Required, dropped),
+    ] {
+        let messages = vec![message(Role::User, vec![Part::text("hi")])];
+        let asked = Request { messages, tools, tool_choice: Some(choice), ..Request::default() };
+        let (_, body, lost) = encoded(&asked, "gemini-2.5-flash");
+        assert_eq!(body.get("toolConfig"), None, "{:?} of {:?}", asked.tool_choice, asked.tools);
+        assert_eq!(lost, expected, "{:?} of {:?}", asked.tool_choice, asked.tools);
+    }
+}
+
+#[test]
 fn what_a_user_shows_is_told_or_refused() {
     let asks = |part: Value| Request {
         messages: vec![message(Role::User, vec![Part::Other(part)])],

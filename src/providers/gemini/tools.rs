@@ -61,7 +61,7 @@ pub(super) fn put(
         others.clear();
         lost.push(Loss::new("tools", "Google's own dropped: this model takes them or functions, not both"));
     }
-    let both = !functions.is_empty() && !others.is_empty();
+    let (chooses, owns) = (!functions.is_empty(), !others.is_empty());
     let mut tools = Vec::new();
     if !functions.is_empty() {
         tools.push(json!({ "functionDeclarations": functions }));
@@ -71,10 +71,15 @@ pub(super) fn put(
         body.insert("tools".into(), Value::Array(tools));
     }
     let choice = choice::among(asked, |tool| tool.kind != ToolKind::Server, lost);
-    if let Some(config) = choice.and_then(|choice| choice_of(&choice, lost)) {
+    // "Function calling config is set without function_declarations."
+    let says = |choice: &ToolChoice| choice::forces(asked) || owns && *choice == ToolChoice::None;
+    if !chooses && choice.as_deref().is_some_and(says) {
+        lost.push(Loss::new("tool_choice", "dropped: there is no function to choose"));
+    }
+    if let Some(config) = choice.filter(|_| chooses).and_then(|choice| choice_of(&choice, lost)) {
         body.insert("toolConfig".into(), config);
     }
-    if both && surface == Surface::Gemini {
+    if chooses && owns && surface == Surface::Gemini {
         show_invocations(body);
     }
     if asked.parallel_tool_calls == Some(false) && !asked.tools.is_empty() {

@@ -298,7 +298,7 @@ fn content_part(part: &Part, place: usize, at: usize) -> Result<Value, Fault> {
                 }
                 Media::Url(url) => file.insert("file_url".into(), url.as_str().into()),
             };
-            put(&mut file, "filename", filename.clone());
+            put(&mut file, "filename", filename.clone().or_else(|| media.usual_name()));
             json!({ "type": "file", "file": file })
         }
         Part::Refusal(text) => json!({ "type": "refusal", "refusal": text }),
@@ -636,6 +636,24 @@ mod tests {
         assert_eq!((said[0], said[2], said[3]), ("be kind", "list", "["));
         assert_eq!(body.get("response_format"), None);
         assert_eq!(&*outgoing.lost[0].path, "response_format");
+    }
+
+    #[test]
+    fn a_file_without_a_name_gets_one() {
+        for (mime, name) in [
+            ("application/pdf", "document.pdf"),
+            ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", "document.docx"),
+            ("", "document.bin"),
+        ] {
+            let media = Media::Inline { mime: mime.into(), base64: "JVBE".into() };
+            let file = Part::File { media, filename: None, cache: None };
+            let asked = Request { messages: vec![message(Role::User, vec![file])], ..Request::default() };
+            let data = format!("data:{mime};base64,JVBE");
+            assert_eq!(
+                encoded(&asked, json!({}))["messages"][0]["content"],
+                json!([{"type": "file", "file": {"file_data": data, "filename": name}}])
+            );
+        }
     }
 
     #[test]

@@ -307,11 +307,9 @@ fn file(media: &Media, filename: Option<&str>) -> Value {
         Media::Url(url) => file.insert("file_url".into(), url.as_str().into()),
         Media::FileId(id) => file.insert("file_id".into(), id.as_str().into()),
         Media::Inline { mime, base64 } => {
-            // The kind of an inline file is told by its name, which must be there.
-            let ending =
-                if mime == "application/pdf" { "pdf" } else { mime.rsplit('/').next().unwrap_or("bin") };
-            let name = filename.map_or_else(|| format!("document.{ending}"), str::to_owned);
-            file.insert("filename".into(), name.into());
+            if let Some(name) = filename.map(str::to_owned).or_else(|| media.usual_name()) {
+                file.insert("filename".into(), name.into());
+            }
             file.insert("file_data".into(), format!("data:{mime};base64,{base64}").into())
         }
     };

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Answers, Kept, Key, Shelf};
+use crate::json::Body;
 use crate::store::redis::{Redis, Value, cmd};
 use crate::target::TargetName;
 
@@ -87,7 +88,9 @@ impl Parcel {
         let Self { previous, request, answer, provider, model } = serde_json::from_slice(bytes).ok()?;
         let (request, answer) = (Bytes::from(request), Bytes::from(answer));
         let target = TargetName { provider, model };
-        Some(Kept { id: id.into(), previous, request, answer, items: Vec::new(), target, native: true })
+        let inlined = Body::read(request.clone()).map(|body| body.inlined()).unwrap_or_default();
+        let (id, items) = (id.into(), Vec::new());
+        Some(Kept { id, previous, request, inlined, answer, items, target, native: true })
     }
 }
 

@@ -277,6 +277,8 @@ pub(in crate::api) fn media(url: String) -> Media {
     let inline = url.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("data:")).and_then(|_| {
         let (head, base64) = url.get(5..)?.split_once(',')?;
         let (mime, encoding) = head.rsplit_once(';')?;
+        // Providers know types alone, without a `charset` or `codecs`.
+        let mime = mime.split(';').next().unwrap_or_default().trim();
         encoding.eq_ignore_ascii_case("base64").then(|| (mime.to_owned(), base64.to_owned()))
     });
     match inline {

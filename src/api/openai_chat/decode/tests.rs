@@ -135,6 +135,15 @@ fn output_formats() {
             },
         ),
         (
+            json!({"type": "json_object", "schema": schema}),
+            OutputFormat::JsonSchema {
+                name: "answer".into(),
+                description: None,
+                schema: schema.clone(),
+                strict: None,
+            },
+        ),
+        (
             json!({"type": "grammar", "grammar": "x"}),
             OutputFormat::Other(json!({"type": "grammar", "grammar": "x"})),
         ),
@@ -199,6 +208,7 @@ fn parts_of_every_kind() {
         {"type": "text", "text": "t", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
         {"type": "image_url", "image_url": {"url": "https://e/x.png", "detail": "low"}},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}},
+        {"type": "image_url", "image_url": {"url": "data:image/jpeg;charset=utf-8;base64,/9j/"}},
         {"type": "image_url", "image_url": "data:text/plain,hello"},
         {"type": "input_audio", "input_audio": {"data": "UklG", "format": "wav"}},
         {"type": "file", "file": {"file_id": "file-1"}},
@@ -215,6 +225,7 @@ fn parts_of_every_kind() {
         Part::Text { text: "t".into(), cache: Some(CacheHint { ttl: Some("1h".into()) }), citations: vec![] },
         image(Media::Url("https://e/x.png".into()), Some("low")),
         image(inline("image/png", "iVBO"), None),
+        image(inline("image/jpeg", "/9j/"), None),
         image(Media::Url("data:text/plain,hello".into()), None),
         Part::Audio { media: inline("audio/wav", "UklG") },
         file(Media::FileId("file-1".into()), None),

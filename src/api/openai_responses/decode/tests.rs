@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::chat::{Media, ToolKind};
+use crate::json::Inlined;
 use crate::store::{Answers, Bounds, Kept};
 use crate::target::TargetName;
 
@@ -219,6 +220,7 @@ fn keep(shelf: &Shelf, id: &str, request: &Value, output: &Value) {
         id: id.into(),
         previous: request["previous_response_id"].as_str().map(Into::into),
         request: request.to_string().into(),
+        inlined: Inlined::default(),
         answer: json!({"id": id, "output": output}).to_string().into(),
         items: items.collect(),
         target: TargetName::parse("p/m").unwrap(),

@@ -106,6 +106,28 @@ fn a_conversation_is_said_in_anthropics_words() {
 }
 
 #[test]
+fn who_goes_on_with_no_answer_that_was_begun_is_asked_to() {
+    let asked = asked(vec![
+        message(Role::User, vec![Part::text("hi")]),
+        message(Role::Assistant, vec![Part::text("So: ")]),
+    ]);
+    let turns = [json!({"role": "user", "content": "hi"}), json!({"role": "assistant", "content": "So:"})];
+    let last = json!({"role": "user", "content": "Continue."});
+    for (model, goes_on) in [
+        ("claude-sonnet-4-5", true),
+        ("claude-opus-4-1", true),
+        ("claude-opus-4-6", false),
+        ("claude-sonnet-5", false),
+        ("kimi-k2", true),
+    ] {
+        let (body, lost) = encoded_for(model, &asked);
+        let expected: Vec<_> = turns.iter().chain((!goes_on).then_some(&last)).cloned().collect();
+        assert_eq!(body["messages"], Value::Array(expected), "{model}");
+        assert_eq!(lost.is_empty(), goes_on, "{model}: {lost:?}");
+    }
+}
+
+#[test]
 fn results_stand_before_words() {
     let request = asked(vec![
         message(Role::Assistant, vec![call("c1", "{}")]),

@@ -144,6 +144,20 @@ fn turns_alternate_and_results_come_first() {
 }
 
 #[test]
+fn who_goes_on_with_no_answer_that_was_begun_is_asked_to() {
+    let asked = asks(vec![says(Role::User, "hi"), says(Role::Assistant, "So: ")]);
+    let of = |model: &str| sent(&asked, model);
+    let (body, lost) = of("us.anthropic.claude-opus-4-6-v1");
+    assert_eq!(body["messages"][1], json!({"role": "assistant", "content": [{"text": "So:"}]}));
+    assert_eq!(body["messages"][2], json!({"role": "user", "content": [{"text": "Continue."}]}));
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    for model in [CLAUDE, LLAMA] {
+        let (body, lost) = of(model);
+        assert_eq!((body["messages"].as_array().map(Vec::len), lost.len()), (Some(2), 0), "{model}");
+    }
+}
+
+#[test]
 fn what_ran_or_was_thought_at_another_provider_is_left_out() {
     let hidden =
         |data: &str| Part::Thinking { text: String::new(), signature: None, redacted: Some(data.into()) };
