@@ -19,6 +19,7 @@ pub mod openai_completions;
 pub mod openai_embeddings;
 pub mod openai_moderations;
 pub mod openai_responses;
+mod own_address;
 mod passthrough;
 mod proxied;
 mod raw;
@@ -70,11 +71,12 @@ impl Api {
         request_id::choose(&http::HeaderMap::new(), self.clock.unix_ms(), &self.dice)
     }
 
-    /// Answers one request.
+    /// Answers one request, which came from `address`, and over TLS or not.
     pub async fn respond<B: Unread>(
         &self,
         request: Request<B>,
         address: Option<IpAddr>,
+        tls: bool,
     ) -> Response<ReplyBody> {
         let at = Instant::now();
         let (mut head, body) = request.into_parts();
@@ -84,6 +86,7 @@ impl Api {
             return answer;
         }
         let address = address.map(|peer| proxied::client(peer, &head.headers, &snapshot.proxies));
+        let own = own_address::of_upload(&head, tls);
         let page = cors::Page::of(&head.headers, &snapshot.cors);
         let version = versioned::enter(&head.uri, &snapshot.versions).map(|(version, uri)| {
             head.uri = uri;
@@ -98,6 +101,9 @@ impl Api {
         };
         if let Some(version) = snapshot.version(version) {
             response.headers_mut().extend(version.headers.clone());
+        }
+        if let Some(own) = own {
+            own_address::tell(response.headers_mut(), &own);
         }
         if let Some(page) = page {
             page.tell(response.headers_mut());

@@ -18,6 +18,7 @@ mod hedge;
 mod hollow;
 mod journal;
 mod live;
+mod opening;
 mod pace;
 mod passing;
 mod probe;

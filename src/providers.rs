@@ -47,6 +47,7 @@ mod spoken;
 mod vectors;
 mod vendor;
 mod vertex;
+mod wav;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,6 +180,10 @@ pub trait Provider: Send + Sync {
     fn images(&self) -> Option<&dyn Images> {
         None
     }
+    /// The ability to speak to clients of OpenAI's dialect by translation.
+    fn speech(&self) -> Option<&dyn Speech> {
+        None
+    }
     /// The name by which this provider knows a model, in paths and bodies.
     fn deployed<'m>(&'m self, model: &'m str) -> &'m str {
         model
@@ -295,6 +300,20 @@ pub trait Images: Send + Sync {
     /// # Errors
     /// The provider's fault when its body is no answer.
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault>;
+}
+
+/// The ability to speak: OpenAI's `audio/speech` to and from the provider's own form.
+pub trait Speech: Send + Sync {
+    /// The client's `audio/speech` request → upstream request; `None` where the model does not speak.
+    ///
+    /// # Errors
+    /// `BadRequest` for what the answer would be wrong without.
+    fn encode(&self, body: &ClientBody, target: &TargetName) -> Option<Result<Outgoing, Fault>>;
+    /// The upstream's answer to `asked` → sound.
+    ///
+    /// # Errors
+    /// The provider's fault when its body is no answer.
+    fn whole(&self, asked: &ClientBody, body: Bytes) -> Result<Relayed, Fault>;
 }
 
 /// A provider that answers inside the process.

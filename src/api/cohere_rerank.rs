@@ -1,6 +1,6 @@
 //! Cohere's rerank as a client asks for it: the checked envelope of a request.
 //!
-//! <https://docs.cohere.com/reference/rerank>; clients of Jina's kind send the same.
+//! <https://docs.cohere.com/reference/rerank>; clients of Jina's kind send the same, and Voyage's call `top_n` `top_k`.
 
 mod door;
 
@@ -34,7 +34,7 @@ impl Ask {
     /// `BadRequest` with the parameter's name.
     pub fn read(body: Body) -> Result<Self, Fault> {
         let (mut model, mut query, mut documents, mut top_n) = (None, None, None, None);
-        let (mut return_documents, mut user) = (None, None);
+        let (mut return_documents, mut user, mut top_k) = (None, None, None);
         for field in body.fields() {
             let param = |name| Param { name, raw: body.value(field), items: field.items };
             match &*field.key {
@@ -42,6 +42,7 @@ impl Ask {
                 "query" => query = param("query").text()?,
                 "documents" => documents = Some(documents_of(param("documents"))?),
                 "top_n" => top_n = param("top_n").integer(1, u64::MAX)?,
+                "top_k" => top_k = param("top_k").integer(1, u64::MAX)?,
                 "return_documents" => return_documents = param("return_documents").boolean()?,
                 "rank_fields" => fields(param("rank_fields"))?,
                 "max_chunks_per_doc" => drop(param("max_chunks_per_doc").integer(1, u64::MAX)?),
@@ -55,7 +56,8 @@ impl Ask {
         let rerank = RerankAsk {
             documents,
             plain,
-            top_n: top_n.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+            top_n: top_n.or(top_k).map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+            is_voyages: top_n.is_none() && (body.has("top_k") || body.has("truncation")),
             return_documents: return_documents.unwrap_or(false),
             body,
         };
@@ -184,6 +186,7 @@ mod tests {
             (r#""model":"m","query":"q","documents":[{}]"#, "documents[0]"),
             (r#""model":"m","query":7,"documents":["a"]"#, "query"),
             (r#""model":"m","query":"q","documents":["a"],"top_n":0"#, "top_n"),
+            (r#""model":"m","query":"q","documents":["a"],"top_k":0"#, "top_k"),
             (r#""model":"m","query":"q","documents":["a"],"rank_fields":[1]"#, "rank_fields[0]"),
             (r#""model":"m","query":"q","documents":["a"],"return_documents":1"#, "return_documents"),
         ] {

@@ -159,6 +159,14 @@ impl Door for Media {
         json::read(*self, body, head)
     }
 
+    fn kind_of(&self, whole: &[u8]) -> &'static str {
+        match self {
+            Self::Speech if whole.starts_with(b"RIFF") => "audio/wav",
+            Self::Speech => "audio/pcm",
+            _ => "application/json",
+        }
+    }
+
     fn error_body(&self, fault: &Fault, _: &str) -> Vec<u8> {
         error_body(fault)
     }

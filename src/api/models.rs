@@ -120,9 +120,11 @@ impl Shelf {
                 known.insert((*theirs).to_owned(), value);
             }
         }
-        if self == Self::Gemini {
-            // Google's clients expect `kind` nowhere and refuse nothing else.
-            known.shift_remove("kind");
+        if self == Self::Gemini
+            && let Some(kind) = known.shift_remove("kind")
+        {
+            // Google's clients expect `kind` nowhere: they tell models apart by what can be asked of them.
+            model["supportedGenerationMethods"] = json!(methods(kind.as_str()));
         }
         if let Some(model) = model.as_object_mut() {
             model.extend(known);
@@ -145,15 +147,22 @@ impl Shelf {
                 "version": "001",
                 "displayName": id,
                 "description": format!("{id}, by way of Tollgate"),
-                "supportedGenerationMethods": METHODS,
+                "supportedGenerationMethods": methods(None),
             }),
         }
     }
 }
 
-/// What can be asked of every model; the provider says where it cannot.
-const METHODS: &[&str] =
-    &["generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents"];
+/// What can be asked of a model of this kind, or of one of which nothing is known: the provider says where it cannot.
+fn methods(kind: Option<&str>) -> &'static [&'static str] {
+    match kind {
+        Some("embedding") => &["embedContent", "batchEmbedContents", "countTokens"],
+        Some("chat") => &["generateContent", "streamGenerateContent", "countTokens"],
+        _ => {
+            &["generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents"]
+        }
+    }
+}
 
 fn anthropic_page(
     models: &[(String, String)],
@@ -277,6 +286,20 @@ mod tests {
                 gemini_page(&models(7), Query(query), 0, &sight(&Catalogue::default())).is_err(),
                 "{query}"
             );
+        }
+    }
+
+    #[test]
+    fn googles_clients_are_told_what_can_be_asked_of_a_model() {
+        for (kind, generates, embeds) in [
+            (Some("chat"), true, false),
+            (Some("embedding"), false, true),
+            (Some("rerank"), true, true),
+            (None, true, true),
+        ] {
+            let can = |method| methods(kind).contains(&method);
+            let told = ["generateContent", "embedContent", "countTokens"].map(can);
+            assert_eq!(told, [generates, embeds, true], "{kind:?}");
         }
     }
 

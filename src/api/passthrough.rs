@@ -8,6 +8,7 @@ mod azure;
 mod items;
 mod kept;
 mod original;
+mod version;
 
 use bytes::Bytes;
 use http::HeaderMap;

@@ -32,7 +32,10 @@ pub enum ReplyBody {
 pub fn served(served: Served) -> Response<ReplyBody> {
     let Served { door, request_id, result, headers: told } = served;
     let mut response = match result {
-        Ok(Body::Whole(bytes)) => json(StatusCode::OK, bytes),
+        Ok(Body::Whole(bytes)) => {
+            let kind = door.kind_of(&bytes);
+            whole(StatusCode::OK, bytes, HeaderValue::from_static(kind))
+        }
         Ok(Body::Stream(stream)) => {
             let mut response = Response::new(ReplyBody::Stream(stream));
             response
@@ -117,9 +120,13 @@ pub(super) fn fault_at(door: &dyn Door, fault: &Fault, request_id: &str) -> Resp
 
 /// A JSON response.
 pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::Whole(Some(body.into())));
+    whole(status, body.into(), JSON)
+}
+
+fn whole(status: StatusCode, body: Bytes, kind: HeaderValue) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Whole(Some(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
 

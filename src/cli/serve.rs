@@ -380,7 +380,7 @@ impl Handler for Worker {
     type Body = ReplyBody;
 
     async fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Response<ReplyBody> {
-        self.0.respond(request, Some(peer.address.ip())).await
+        self.0.respond(request, Some(peer.address.ip()), peer.tls).await
     }
 
     fn refuse(&self, fault: &Fault) -> Response<ReplyBody> {

@@ -18,6 +18,7 @@ use super::grip::Grip;
 use super::hollow::{empty, is_chosen, is_hollow};
 use super::journal::Page;
 use super::live::Live;
+use super::opening::looked_at;
 use super::passing;
 use super::said::written;
 use super::secrecy::{Secrets, borne, fetched};
@@ -277,6 +278,7 @@ impl Executor {
                 upload: upload.cloned(),
                 over: false,
             };
+            let raw = Box::pin(looked_at(raw, hold)).await?;
             return Ok((Answered::Raw(Box::new(raw)), status));
         }
         if let Some(fault) = complaint {

@@ -279,6 +279,11 @@ impl Live {
                     self.pace.heard();
                     self.relay.feed(chunk, &mut self.scratch)
                 }
+                // What breaks behind the terminal event breaks nothing.
+                Poll::Ready(Some(Err(_))) if self.relay.is_complete() => {
+                    self.over = true;
+                    self.relay.finish(&mut self.scratch)
+                }
                 Poll::Ready(Some(Err(fault))) => Err(fault),
                 Poll::Ready(None) => {
                     self.over = true;

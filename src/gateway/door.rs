@@ -42,6 +42,10 @@ pub trait Door: Send + Sync + 'static {
     }
     /// Reads a request body: the strict JSON gate, then a shallow envelope.
     fn read(&self, body: Bytes, head: Head<'_>) -> Result<Arc<dyn Asked>, Fault>;
+    /// What a whole answer that was made here is.
+    fn kind_of(&self, _whole: &[u8]) -> &'static str {
+        "application/json"
+    }
     /// The body of a response that says a fault, in this dialect.
     fn error_body(&self, fault: &Fault, request_id: &str) -> Vec<u8>;
     /// The frames that end a stream with an error, in this dialect; never its normal end. `begun`: whether the client has

@@ -24,7 +24,7 @@ use crate::providers::{Place, Target};
 
 /// What of a provider's head a client gets to see. Everything else (cookies, organisations, rate limits of our
 /// account, names of servers) stays behind.
-const SHOWN: [HeaderName; 13] = [
+const SHOWN: [HeaderName; 16] = [
     ACCEPT_RANGES,
     CACHE_CONTROL,
     CONTENT_DISPOSITION,
@@ -38,7 +38,13 @@ const SHOWN: [HeaderName; 13] = [
     RETRY_AFTER,
     HeaderName::from_static("retry-after-ms"),
     HeaderName::from_static("x-should-retry"),
+    HeaderName::from_static("x-goog-upload-status"),
+    HeaderName::from_static("x-goog-upload-size-received"),
+    HeaderName::from_static("x-goog-upload-chunk-granularity"),
 ];
+
+/// Where Google wants the bytes of an upload.
+const UPLOAD_URL: HeaderName = HeaderName::from_static("x-goog-upload-url");
 
 /// The body of a raw response. Polled only as fast as the client reads; dropping it cancels the upstream call.
 pub struct RawBody {
@@ -207,6 +213,9 @@ fn shown(raw: &Raw, method: &Method) -> HeaderMap {
     if let Some(location) = headers.get(LOCATION).and_then(|value| within(value, target)) {
         headers.insert(LOCATION, location);
     }
+    if let Some(there) = from.get(UPLOAD_URL).and_then(|value| upload_at(value, target)) {
+        headers.insert(UPLOAD_URL, there);
+    }
     // Of other answers, the body itself knows its length.
     if method == Method::HEAD
         && let Some(length) = from.get(CONTENT_LENGTH)
@@ -220,13 +229,23 @@ fn shown(raw: &Raw, method: &Method) -> HeaderMap {
 /// back through the gateway, so that the client needs no key of the provider's.
 fn within(location: &HeaderValue, target: &Target) -> Option<HeaderValue> {
     let Place::Http(place) = &target.vendor.place else { return None };
+    below(location, &place.base_path, target)
+}
+
+/// The same of where an upload goes on, which stands beside the base URL's version.
+fn upload_at(location: &HeaderValue, target: &Target) -> Option<HeaderValue> {
+    let Place::Http(place) = &target.vendor.place else { return None };
+    let (root, _) = place.base_path.rsplit_once('/')?;
+    below(location, root, target)
+}
+
+/// The path of the gateway for an address at the provider's host, below `base` there.
+fn below(location: &HeaderValue, base: &str, target: &Target) -> Option<HeaderValue> {
+    let Place::Http(place) = &target.vendor.place else { return None };
     let text = location.to_str().ok()?;
     let origin =
         format!("{}://{}", if place.origin.tls { "https" } else { "http" }, place.origin.authority());
     let path = text.strip_prefix(&origin).unwrap_or(text);
-    let rest = path.strip_prefix(&place.base_path).filter(|rest| rest.starts_with('/'))?;
-    if rest.starts_with("//") {
-        return None;
-    }
+    let rest = path.strip_prefix(base).filter(|rest| rest.starts_with('/') && !rest.starts_with("//"))?;
     HeaderValue::from_str(&format!("/passthrough/{}{rest}", target.name.provider)).ok()
 }

@@ -21,6 +21,7 @@ mod predict;
 mod relay;
 pub(super) mod request;
 mod schema;
+mod speech;
 mod think;
 mod tools;
 mod usage;
@@ -37,7 +38,7 @@ use http::HeaderMap;
 
 use super::{
     ClientBody, CountTokens, Dialect, Embeddings, Images, Outgoing, Provider, QuirkSettings, Relay, Relayed,
-    StreamRelay, openai,
+    Speech, StreamRelay, openai,
 };
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::clock::{Clock, SystemClock};
@@ -109,6 +110,10 @@ impl Provider for Gemini {
         Some(self)
     }
 
+    fn speech(&self) -> Option<&dyn Speech> {
+        Some(self)
+    }
+
     fn chat_path(&self, model: &str, streams: bool) -> Option<String> {
         let method = if streams { request::STREAM } else { request::WHOLE };
         Some(request::path(&self.quirks, model, method))
@@ -132,6 +137,16 @@ impl Images for Gemini {
 
     fn whole(&self, body: Bytes) -> Result<Relayed, Fault> {
         images::answer(&body, self.clock.unix_ms())
+    }
+}
+
+impl Speech for Gemini {
+    fn encode(&self, body: &ClientBody, target: &TargetName) -> Option<Result<Outgoing, Fault>> {
+        speech::request(body, target, &self.quirks)
+    }
+
+    fn whole(&self, asked: &ClientBody, body: Bytes) -> Result<Relayed, Fault> {
+        speech::answer(asked, &body)
     }
 }
 

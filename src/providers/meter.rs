@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::HeaderMap;
 
-use super::Target;
+use super::{Dialect, Target};
 use crate::chat::{Tier, Usage};
 use crate::frames::AwsSplitter;
 
@@ -64,7 +64,7 @@ impl Meter {
         Some(Self {
             target: target.clone(),
             form,
-            scan: Scan::default(),
+            scan: Scan::new(target.wire().dialect() == Dialect::Cohere),
             first: None,
             last: None,
             tier: None,
@@ -120,7 +120,7 @@ impl Meter {
         while let (Line::Field(seen), [first, tail @ ..]) = (*line, data) {
             *line = match FIELD.get(seen) {
                 Some(expected) if expected == first && seen + 1 == FIELD.len() => {
-                    self.scan = Scan::default();
+                    self.scan.anew();
                     Line::Data
                 }
                 Some(expected) if expected == first => Line::Field(seen + 1),
@@ -146,7 +146,7 @@ impl Meter {
                 self.form = Form::Aws(Some(splitter));
                 return;
             };
-            self.scan = Scan::default();
+            self.scan.anew();
             match in_chunk(&message.payload) {
                 Some(event) => self.json(&event),
                 None => self.json(&message.payload),
@@ -243,6 +243,13 @@ mod tests {
                 "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":7,\"output_tokens\":3}}}\n\n",
                 Some((7, 0, 3)),
             ),
+            (
+                "cohere",
+                json,
+                r#"{"id":"c","embeddings":{"float":[[1]]},"meta":{"api_version":{"version":"2"},"billed_units":{"input_tokens":4}}}"#,
+                Some((4, 0, 0)),
+            ),
+            ("openai", json, r#"{"meta":{"prompt_tokens":7,"completion_tokens":3}}"#, None),
             ("openai", json, r#"{"arguments":{"usage":{"prompt_tokens":1,"completion_tokens":1}}}"#, None),
             ("openai", json, r#"{"text":"hi"}"#, None),
             (

@@ -49,6 +49,9 @@ pub struct RerankAsk {
     pub top_n: Option<usize>,
     /// Whether the answer is to repeat the documents.
     pub return_documents: bool,
+    /// Whether the client spoke in Voyage's words, in which it wants its answer.
+    /// <https://docs.voyageai.com/reference/reranker-api>
+    pub is_voyages: bool,
 }
 
 impl RerankAsk {
@@ -116,6 +119,14 @@ pub(super) fn request(
         }
         // Its fields stand in the texts now.
         splice.remove("rank_fields");
+    }
+    if ask.is_voyages {
+        splice.rename("top_k", "top_n");
+        if quirks.rename.get("top_n").is_none_or(|name| name != "top_k") {
+            // All others cut what is too long.
+            lost.extend((body.bool("truncation") == Some(false)).then(|| Loss::dropped("truncation")));
+            splice.remove("truncation");
+        }
     }
     for field in &quirks.drop {
         if body.has(field) && !(field == "rank_fields" && quirks.texts_only) && field != "return_documents" {

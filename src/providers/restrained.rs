@@ -14,7 +14,7 @@ use http::HeaderMap;
 
 use super::{
     ClientBody, CountTokens, Dialect, Embeddings, Images, Local, Moderations, Outgoing, Provider, Relay,
-    Relayed, Rerank, StreamRelay, Target, Vendor,
+    Relayed, Rerank, Speech, StreamRelay, Target, Vendor,
 };
 use crate::chat::{Answer, Request, StreamDecoder, Usage};
 use crate::facts::market::Scale;
@@ -226,6 +226,10 @@ impl Provider for Restrained {
 
     fn images(&self) -> Option<&dyn Images> {
         self.model.wire().images()
+    }
+
+    fn speech(&self) -> Option<&dyn Speech> {
+        self.model.wire().speech()
     }
 
     fn told(&self, body: bytes::Bytes, headers: &HeaderMap) -> bytes::Bytes {

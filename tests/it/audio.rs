@@ -285,3 +285,43 @@ async fn the_sandbox_hears_and_speaks() {
     let reply = post(gateway.clients, "/v1/audio/speech", &json!({"model": "sandbox/echo"})).await;
     assert_eq!((reply.status, &reply.error()["param"]), (400, &json!("input")));
 }
+
+#[tokio::test]
+async fn google_speaks_to_clients_of_openai() {
+    let google = Upstream::start(|_| {
+        let part = json!({"inlineData": {"mimeType": "audio/L16;codec=pcm;rate=24000", "data": "AQACAA=="}});
+        acts::whole(
+            200,
+            &json!({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 4,
+                "candidatesTokenCount": 6, "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 6}]}}),
+        )
+    });
+    let gateway = gateway::start(&format!(
+        "providers:\n  gemini: {{ base_url: \"{}\", keys: [ env:TEST_KEY ] }}\n",
+        google.url()
+    ));
+    let model = "gemini-2.5-flash-preview-tts";
+    for (format, kind, length) in
+        [("mp3", "audio/wav", 48), ("wav", "audio/wav", 48), ("pcm", "audio/pcm", 4)]
+    {
+        let body = json!({"model": format!("gemini/{model}"), "input": "hi", "voice": "Puck", "response_format": format});
+        let reply = post(gateway.clients, "/v1/audio/speech", &body).await;
+        assert_eq!(
+            (reply.status, reply.header("content-type"), reply.body.len()),
+            (200, kind, length),
+            "{reply:#?}"
+        );
+        let warned = reply.header("x-tollgate-warnings").contains("response_format (given as wav)");
+        assert_eq!(warned, format == "mp3", "{reply:#?}");
+        assert_eq!(google.heard().pop().unwrap().path, format!("/v1/models/{model}:generateContent"));
+        let record = gateway.record(reply.header("x-request-id")).await;
+        let used = &record["usage"];
+        assert_eq!(
+            (&used["input"], &used["output_audio"], &used["characters"]),
+            (&json!(4), &json!(6), &json!(2))
+        );
+    }
+    let body = json!({"model": "gemini/gemini-2.5-flash", "input": "hi", "voice": "Puck"});
+    let reply = post(gateway.clients, "/v1/audio/speech", &body).await;
+    assert_eq!((reply.status, &reply.error()["param"]), (400, &json!("model")));
+}

@@ -423,3 +423,27 @@ async fn a_trickle_is_ended_by_the_total_deadline() {
     assert_eq!(reply.status, 504, "{reply:#?}");
     assert!(begun.elapsed() < Duration::from_secs(3) && begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
 }
+
+#[tokio::test]
+async fn what_breaks_behind_the_end_of_a_stream_breaks_nothing() {
+    let stream = format!("{}{}", acts::events(&["all", " of it"]), acts::ENDING);
+    let upstream = Upstream::start(move |_| {
+        // Without the end of the body.
+        let mut acts = acts::stream_open(&stream, usize::MAX);
+        acts.push(Act::Close);
+        acts
+    });
+    let gateway = gateway::start(&format!("providers:\n{}", gateway::provider("up", &upstream.url())));
+    let messages = serde_json::json!([{ "role": "user", "content": "hello" }]);
+    for (path, end) in
+        [("/v1/chat/completions", "data: [DONE]\n\n"), ("/v1/messages", "\"message_stop\"}\n\n")]
+    {
+        let body =
+            serde_json::json!({ "model": "up/m", "max_tokens": 9, "messages": messages, "stream": true });
+        let reply = client::post(gateway.clients, path, &body).await;
+        let text = reply.text();
+        assert!(reply.whole && text.ends_with(end) && !text.contains("\"error\""), "{text}");
+        let record = gateway.record(reply.header("x-request-id")).await;
+        assert_eq!(record["outcome"], "ok", "{record}");
+    }
+}

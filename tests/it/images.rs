@@ -7,11 +7,11 @@ use crate::audio::{form, post_form};
 use crate::client::post;
 use crate::gateway::{self, provider};
 use crate::passthrough::noise;
-use crate::upstream::{Heard, Upstream};
+use crate::upstream::{Act, Heard, Upstream};
 
 const EVENTS: &str = "event: image_generation.partial_image\ndata: {\"type\":\"image_generation.partial_image\",\"b64_json\":\"AAAA\"}\n\nevent: image_generation.completed\ndata: {\"type\":\"image_generation.completed\",\"b64_json\":\"BBBB\",\"usage\":{\"input_tokens\":5,\"output_tokens\":9,\"total_tokens\":14}}\n\n";
 
-fn play(heard: &Heard) -> Vec<crate::upstream::Act> {
+fn play(heard: &Heard) -> Vec<Act> {
     if heard.is_stream() {
         return acts::stream(EVENTS, 13);
     }
@@ -137,4 +137,102 @@ async fn the_sandbox_draws() {
     assert!(reply.json()["data"][0]["b64_json"].is_string(), "{reply:#?}");
     let body = json!({"model": "sandbox/echo", "prompt": "[[error 500]] a cat"});
     assert_eq!(post(gateway.clients, "/v1/images/generations", &body).await.status, 500);
+}
+
+/// What is no picture, no sound and no transcript, under a status of success.
+fn no_answer(way: &str) -> Vec<Act> {
+    let json = [("content-type", "application/json")];
+    let error = r#"{"error": {"message": "the model is overloaded", "type": "server_error"}}"#;
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n";
+    match way {
+        "page" => acts::answer(200, &[("content-type", "text/html")], "<html><body>Sign in</body></html>"),
+        "page-as-json" => acts::answer(200, &json, "\n<!DOCTYPE html>\n<html></html>"),
+        "error" => acts::answer(200, &json, error),
+        "empty" => acts::answer(200, &json, ""),
+        "nothing" => acts::answer(200, &json, "{}"),
+        "broken" => acts::answer(200, &json, r#"{"created": 1, "data": [{"b64_json": "#),
+        "cut-at-once" => vec![Act::Write(head.into()), Act::Close],
+        "cut-behind" => {
+            vec![Act::Write(format!("{head}{{\"data\": [], \"text\": \"half\"}}").into()), Act::Close]
+        }
+        "cut" => vec![Act::Write(format!("{head}{{\"data\": [").into()), Act::Close],
+        "packed" => acts::answer(
+            200,
+            &[("content-type", "application/json"), ("content-encoding", "gzip")],
+            "no gzip",
+        ),
+        "error-event" => acts::stream(&format!("event: error\ndata: {error}\n\n"), 7),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_answer_goes_to_the_next_target_before_its_first_byte() {
+    let ways = [
+        "page",
+        "page-as-json",
+        "error",
+        "empty",
+        "nothing",
+        "broken",
+        "cut-at-once",
+        "cut",
+        "cut-behind",
+        "packed",
+        "error-event",
+    ];
+    let first = Upstream::start(move |heard| {
+        let body = String::from_utf8_lossy(&heard.body).into_owned();
+        let names = |way: &str| ["\"", "\r\n"].iter().any(|end| body.contains(&format!("way-{way}{end}")));
+        no_answer(ways.iter().find(|way| names(way)).unwrap())
+    });
+    let second = Upstream::start(|heard| match heard.path.rsplit('/').next() {
+        Some("speech") => acts::answer(200, &[("content-type", "audio/mpeg")], noise(9_000)),
+        Some("transcriptions") => acts::whole(200, &json!({"text": "hi"})),
+        _ => acts::whole(200, &json!({"created": 1, "data": [{"b64_json": "A".repeat(20_000)}]})),
+    });
+    let models: String =
+        ways.iter().map(|way| format!("  {way}: {{ targets: [ first/way-{way}, second/m ] }}\n")).collect();
+    let gateway = gateway::start(&format!(
+        "retries: {{ retries: 0 }}\nbreaker: {{ consecutive: 99 }}\nproviders:\n{}{}models:\n{models}",
+        provider("first", &first.url()),
+        provider("second", &second.url())
+    ));
+    for way in ways {
+        let picture =
+            post(gateway.clients, "/v1/images/generations", &json!({"model": way, "prompt": "a"})).await;
+        assert_eq!(picture.header("x-tollgate-target"), "second/m", "{way}: {picture:#?}");
+        assert_eq!(picture.json()["data"][0]["b64_json"].as_str().map(str::len), Some(20_000), "{way}");
+        let body = json!({"model": way, "input": "a", "voice": "alloy"});
+        let sound = post(gateway.clients, "/v1/audio/speech", &body).await;
+        assert_eq!((sound.status, sound.body.to_vec()), (200, noise(9_000)), "{way}: {sound:#?}");
+        let transcript =
+            post_form(&gateway, "/v1/audio/transcriptions", form(&[("model", way)], b"x", &[])).await;
+        assert_eq!(transcript.text(), r#"{"text":"hi"}"#, "{way}: {transcript:#?}");
+        assert_eq!(transcript.header("x-tollgate-attempts"), "2", "{way}");
+    }
+    // With nobody else, the client hears of it as of any fault.
+    let body = json!({"model": "first/way-page", "prompt": "a"});
+    let reply = post(gateway.clients, "/v1/images/generations", &body).await;
+    assert_eq!((reply.status, &reply.error()["code"]), (502, &json!("upstream_malformed")), "{reply:#?}");
+    let body = json!({"model": "first/way-error", "prompt": "a"});
+    let reply = post(gateway.clients, "/v1/images/generations", &body).await;
+    assert_eq!(reply.error()["message"], "the model is overloaded", "{reply:#?}");
+}
+
+#[tokio::test]
+async fn a_recording_without_a_word_and_sound_in_json_are_answers() {
+    let upstream = Upstream::start(|heard| match heard.path.rsplit('/').next() {
+        Some("speech") => {
+            acts::answer(200, &[("content-type", "application/json")], r#"{"audio_data": "aGk="}"#)
+        }
+        _ => acts::answer(200, &[("content-type", "text/plain; charset=utf-8")], ""),
+    });
+    let gateway = gateway::start(&format!("providers:\n{}", provider("up", &upstream.url())));
+    let fields = [("model", "up/m"), ("response_format", "text")];
+    let silence = post_form(&gateway, "/v1/audio/transcriptions", form(&fields, b"x", &[])).await;
+    assert_eq!((silence.status, silence.body.len()), (200, 0), "{silence:#?}");
+    let body = json!({"model": "up/m", "input": "a", "voice": "alloy"});
+    let sound = post(gateway.clients, "/v1/audio/speech", &body).await;
+    assert_eq!(sound.text(), r#"{"audio_data": "aGk="}"#);
 }

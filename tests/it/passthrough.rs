@@ -492,3 +492,68 @@ async fn the_sandbox_answers_raw_requests_too() {
     let reply = get(&gateway, "/passthrough/sandbox/nothing").await;
     assert!(reply.status >= 400 && reply.json()["error"]["message"] != Value::Null, "{reply:#?}");
 }
+
+#[tokio::test]
+async fn googles_sdks_upload_files_by_way_of_the_gateway() {
+    let google = Upstream::start(|heard| {
+        let host = heard.header("host").unwrap_or_default().to_owned();
+        match (heard.path.as_str(), heard.header("x-goog-upload-command")) {
+            (path, Some("start")) if path.starts_with("/upload/") => {
+                let there = format!("http://{host}{path}?upload_id=7&upload_protocol=resumable");
+                let headers = [
+                    ("x-goog-upload-url", there.as_str()),
+                    ("x-goog-upload-status", "active"),
+                    ("x-goog-upload-chunk-granularity", "262144"),
+                    ("x-guploader-uploadid", "7"),
+                ];
+                acts::answer(200, &headers, "")
+            }
+            (_, Some(_)) => {
+                let headers = [("content-type", "application/json"), ("x-goog-upload-status", "final")];
+                acts::answer(200, &headers, r#"{"file": {"name": "files/abc"}}"#)
+            }
+            _ => acts::answer(200, &[("content-type", "application/json")], r#"{"files": []}"#),
+        }
+    });
+    let base = google.url().replace("/v1", "/v1beta");
+    let gateway = gateway::start(&format!(
+        "providers:\n  gemini: {{ base_url: \"{base}\", keys: [ env:TEST_KEY ] }}\n"
+    ));
+    // The version is the client's own.
+    for version in ["v1", "v1beta"] {
+        let start = Request::builder()
+            .method("POST")
+            .uri(format!("/passthrough/gemini/upload/{version}/files"))
+            .header("content-type", "application/json")
+            .header("x-goog-upload-protocol", "resumable")
+            .header("x-goog-upload-command", "start")
+            .body(Bytes::from_static(b"{\"file\": {\"mime_type\": \"text/plain\"}}"))
+            .unwrap();
+        let reply = send(&gateway, start).await;
+        let there =
+            format!("/passthrough/gemini/upload/{version}/files?upload_id=7&upload_protocol=resumable");
+        let address = format!("http://{}{there}", gateway.clients);
+        assert_eq!((reply.status, reply.header("x-goog-upload-url")), (200, address.as_str()), "{reply:#?}");
+        assert_eq!(reply.header("x-goog-upload-status"), "active");
+        assert_eq!(reply.header("x-guploader-uploadid"), "");
+        let finish = Request::builder()
+            .method("POST")
+            .uri(there)
+            .header("content-type", "application/json")
+            .header("x-goog-upload-command", "upload, finalize")
+            .header("x-goog-upload-offset", "0")
+            .body(Bytes::from(noise(300_000)))
+            .unwrap();
+        let reply = send(&gateway, finish).await;
+        assert_eq!((reply.header("x-goog-upload-status"), reply.status), ("final", 200), "{reply:#?}");
+        assert_eq!(reply.json()["file"]["name"], "files/abc");
+        let heard = last(&google);
+        assert_eq!(heard.path, format!("/upload/{version}/files?upload_id=7&upload_protocol=resumable"));
+        assert_eq!((heard.body.len(), heard.header("x-goog-api-key")), (300_000, Some(CANARY)));
+        assert_eq!(
+            get(&gateway, &format!("/passthrough/gemini/{version}/files?pageSize=3")).await.status,
+            200
+        );
+        assert_eq!(last(&google).path, format!("/{version}/files?pageSize=3"));
+    }
+}

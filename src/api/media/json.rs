@@ -82,8 +82,13 @@ struct JsonWay {
 impl Way for JsonWay {
     fn outgoing(&self, target: &Target) -> Result<Outgoing, Fault> {
         let Some(path) = self.media.path_at(target) else {
-            let images = target.wire().images().filter(|_| self.media == Media::Generation);
-            return images.ok_or_else(|| self.media.impossible())?.encode(&self.body, &target.name);
+            let wire = target.wire();
+            let made = match self.media {
+                Media::Generation => wire.images().map(|images| images.encode(&self.body, &target.name)),
+                Media::Speech => wire.speech().and_then(|speech| speech.encode(&self.body, &target.name)),
+                _ => None,
+            };
+            return made.ok_or_else(|| self.media.impossible())?;
         };
         let mut splice = Splice::new(&self.body);
         splice.set_text("model", target.wire().deployed(&target.name.model));
@@ -105,10 +110,13 @@ impl Way for JsonWay {
     }
 
     fn whole(&self, target: &Target, body: Bytes) -> Result<Relayed, Fault> {
-        let images = target.wire().images().ok_or_else(|| self.media.impossible())?;
-        let mut relayed = images.whole(body)?;
+        let impossible = || self.media.impossible();
+        let mut relayed = match self.media {
+            Media::Speech => target.wire().speech().ok_or_else(impossible)?.whole(&self.body, body)?,
+            _ => target.wire().images().ok_or_else(impossible)?.whole(body)?,
+        };
         let usage = relayed.usage.get_or_insert(self.asked);
-        usage.images = self.asked.images;
+        (usage.images, usage.characters) = (self.asked.images, self.asked.characters);
         Ok(relayed)
     }
 }

@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::kept::Kept;
-use super::{azure, items};
+use super::{azure, items, version};
 use crate::api::media::{
     Media, Scanner, is_kind, model_in as model_of, names_model, only_one_model, texts, watched,
 };
@@ -102,11 +102,13 @@ impl RawAhead {
         let media = Media::at(&path).filter(|_| approach.method == Method::POST);
         let reads = media.filter(|media| media.takes_forms() && !by_path && is("multipart/form-data"));
         let scanner = reads.and(kind).map(Scanner::for_type).transpose()?;
+        let dialect = vendor.map_or(Dialect::OpenAi, |vendor| vendor.wire.dialect());
+        let uploads = version::is_upload(&path, approach.headers, dialect);
         Ok(Self {
             provider: provider.into(),
             method: approach.method.clone(),
             by_path,
-            dialect: vendor.map_or(Dialect::OpenAi, |vendor| vendor.wire.dialect()),
+            dialect,
             media,
             form: scanner.map(|scanner| (scanner, approach.snapshot.raw.hold_forms)),
             path,
@@ -115,7 +117,7 @@ impl RawAhead {
             hold_json: approach.snapshot.raw.hold_forms,
             headers: carried(approach.headers, &approach.snapshot.raw.headers),
             below,
-            is_json: is("application/json"),
+            is_json: is("application/json") && !uploads,
             announced: length.and_then(|length| length.to_str().ok()?.parse().ok()),
         })
     }
@@ -313,7 +315,8 @@ impl Way for Verbatim {
             (Below::BaseUrl { path, query }, Place::Http(place)) => {
                 let beside = match self.by_path {
                     true => azure::beside_v1(path, query, &place.base_path, &place.query)?,
-                    false => None,
+                    false => version::elsewhere(path, &place.base_path, self.dialect)
+                        .map(|path| with_ours(path, query, place)),
                 };
                 is_absolute = beside.is_some();
                 let below = || format!("{}{}", once(path, &place.base_path), without_ours(query, place));
@@ -401,6 +404,16 @@ pub(super) fn once<'p>(path: &'p str, base: &str) -> &'p str {
         Some(rest) if !base.is_empty() && rest.starts_with('/') => rest,
         _ => path,
     }
+}
+
+/// A whole path with the client's query, and with the parameters that the configuration gives to every request.
+fn with_ours(mut whole: String, query: &str, place: &HttpPlace) -> String {
+    whole.push_str(&without_ours(query, place));
+    if !place.query.is_empty() {
+        whole.push(if whole.contains('?') { '&' } else { '?' });
+        whole.push_str(&place.query);
+    }
+    whole
 }
 
 /// The client's query without the parameters that the configuration gives to every request.

@@ -362,6 +362,25 @@ fn a_fault_inside_a_stream_comes_after_what_was_said() {
 }
 
 #[test]
+fn a_stream_of_openais_kind_has_said_all_before_it_says_that_it_is_done() {
+    let chunk = |rest: &str| format!("data: {{\"id\":\"c\",\"model\":\"m\",{rest}}}\n\n");
+    let said = chunk(r#""choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]"#);
+    let used = chunk(r#""choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}"#);
+    for (body, all) in [(said.clone(), false), (format!("{said}{used}"), true)] {
+        let encoder = Box::new(MessageEncoder::new("msg_own".into()));
+        let mut relay = stream(&target("openai"), &anthropic_messages::TONGUE, None, encoder);
+        let mut frames = Vec::new();
+        relay.feed(Bytes::from(body), &mut frames).unwrap();
+        assert_eq!((relay.has_said_all(), relay.is_complete()), (all, false));
+        relay.settle(&mut frames).unwrap();
+        let text: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.matches("message_delta").count(), 2, "its name and its type: {text}");
+        assert!(text.contains("\"output_tokens\":1") == all && text.contains("message_stop"), "{text}");
+    }
+}
+
+#[test]
 fn an_answer_that_ends_with_calls_and_has_none_has_come_to_its_end() {
     let target = target("anthropic");
     let call = json!({"type": "tool_use", "id": "t", "name": "f", "input": {}});

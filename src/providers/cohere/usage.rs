@@ -22,7 +22,9 @@ pub(super) fn read(usage: &Value) -> Option<Usage> {
     let (input, output) = (count("input_tokens"), count("output_tokens"));
     let images = count("image_tokens");
     if input.is_none() && output.is_none() && images.is_none() {
-        return None;
+        // A ranking is billed by its searches alone.
+        let searches = billed.and_then(|billed| billed.get("search_units")).and_then(number)?;
+        return Some(Usage { searches, ..Usage::default() });
     }
     let images = images.unwrap_or(0);
     // Embeddings count text and images apart.
@@ -60,6 +62,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_ranking_is_counted_by_its_searches() {
+        let meta = json!({ "api_version": { "version": "2" }, "billed_units": { "search_units": 3 } });
+        assert_eq!(read(&meta), Some(Usage { searches: 3, ..Usage::default() }));
+        assert_eq!(read(&json!({ "api_version": { "version": "2" } })), None);
+    }
 
     #[test]
     fn what_is_billed_stands_beside_what_was_read() {

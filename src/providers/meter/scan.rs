@@ -10,6 +10,8 @@ const LONGEST_KEY: usize = 24;
 /// A reader of JSON that knows only depth, strings and the keys of the two uppermost levels.
 #[derive(Default)]
 pub(super) struct Scan {
+    /// Whether usage may be called `meta`, as Cohere calls it where it does not chat.
+    in_meta: bool,
     depth: usize,
     /// The level on which the document's objects stand: 1, or 2 in an array of documents.
     base: usize,
@@ -38,7 +40,7 @@ struct Text {
 enum Key {
     #[default]
     Other,
-    /// `usage`, `usageMetadata`.
+    /// `usage`, `usageMetadata`, and Cohere's `meta`.
     Usage,
     /// `service_tier`, `serviceTier`.
     Tier,
@@ -62,6 +64,15 @@ impl Key {
 }
 
 impl Scan {
+    pub(super) fn new(in_meta: bool) -> Self {
+        Self { in_meta, ..Self::default() }
+    }
+
+    /// From the beginning of the next document.
+    pub(super) fn anew(&mut self) {
+        *self = Self::new(self.in_meta);
+    }
+
     /// Takes the next bytes and hands out each usage object that is complete.
     pub(super) fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(Vec<u8>)) {
         let mut rest = bytes;
@@ -157,7 +168,7 @@ impl Scan {
 
     /// The string before was a key.
     fn name(&mut self) {
-        let key = Key::of(&self.key);
+        let key = if self.in_meta && self.key == b"meta" { Key::Usage } else { Key::of(&self.key) };
         match (self.depth + 1).checked_sub(self.base) {
             Some(1) => (self.outer, self.inner) = (key, Key::Other),
             Some(2) => self.inner = key,

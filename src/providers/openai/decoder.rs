@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::state::StreamState;
 use super::{decode, fault};
-use crate::chat::{Event, Object, Part, Role, StreamDecoder, ToolKind};
+use crate::chat::{Event, Object, Part, Role, StreamDecoder, ToolKind, Usage};
 use crate::fault::Fault;
 use crate::frames::{SseEvent, SseSplitter};
 
@@ -19,6 +19,8 @@ pub(super) struct OpenAiDecoder {
     /// Pages that are named beside the answer, until it has cited them.
     pages: Vec<Value>,
     cited: bool,
+    /// What was told of usage.
+    counted: Option<Usage>,
     done: bool,
 }
 
@@ -31,8 +33,18 @@ impl OpenAiDecoder {
             begun: Vec::new(),
             pages: Vec::new(),
             cited: false,
+            counted: None,
             done: false,
         }
+    }
+
+    fn told(&mut self, event: &SseEvent, events: &mut Vec<Event>) -> Result<(), Fault> {
+        let told = self.event(event, events);
+        // Whoever waits for the end hears that nothing else is missing.
+        if told.is_err() || self.state.all_finished() && !self.done {
+            self.count(events);
+        }
+        told
     }
 
     fn event(&mut self, event: &SseEvent, events: &mut Vec<Event>) -> Result<(), Fault> {
@@ -141,8 +153,10 @@ impl OpenAiDecoder {
     }
 
     /// What was used so far: it is paid for even where the answer fails.
-    fn count(&self, events: &mut Vec<Event>) {
-        events.extend(self.state.usage().map(Event::Usage));
+    fn count(&mut self, events: &mut Vec<Event>) {
+        let usage = self.state.usage().filter(|usage| self.counted != Some(*usage));
+        self.counted = usage.or(self.counted);
+        events.extend(usage.map(Event::Usage));
     }
 
     fn end(&mut self, events: &mut Vec<Event>) {
@@ -157,7 +171,7 @@ impl StreamDecoder for OpenAiDecoder {
     fn feed(&mut self, chunk: &[u8], events: &mut Vec<Event>) -> Result<(), Fault> {
         self.splitter.push(Bytes::copy_from_slice(chunk));
         while let Some(event) = self.splitter.next()? {
-            self.event(&event, events).inspect_err(|_| self.count(events))?;
+            self.told(&event, events)?;
         }
         Ok(())
     }
@@ -170,7 +184,7 @@ impl StreamDecoder for OpenAiDecoder {
             let whole =
                 event.is_done() || serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok();
             if whole {
-                self.event(&event, events).inspect_err(|_| self.count(events))?;
+                self.told(&event, events)?;
             } else if event.has_data && !self.state.all_finished() {
                 return Err(fault::truncated());
             }

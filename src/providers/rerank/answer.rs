@@ -54,7 +54,7 @@ pub(in crate::providers) fn answer(ask: &RerankAsk, body: Bytes, now_ms: u64) ->
     check(&ranked, ask)?;
     let usage = usage(&object);
     let ordered = ranked.is_sorted_by(|a, b| a.relevance_score >= b.relevance_score);
-    if plain && ordered && ranked.len() == ask.results() && !ask.return_documents {
+    if plain && ordered && ranked.len() == ask.results() && !ask.return_documents && !ask.is_voyages {
         return Ok(Relayed { body, usage, finish: None, lost: Vec::new() });
     }
     ranked.sort_by(|a, b| b.relevance_score.total_cmp(&a.relevance_score));
@@ -69,10 +69,17 @@ pub(in crate::providers) fn answer(ask: &RerankAsk, body: Bytes, now_ms: u64) ->
         object.get("model").filter(|model| model.is_string()).map(|m| ("model".to_owned(), m.clone())),
     );
     said.insert("results".into(), results(&ranked, ask));
+    if ask.is_voyages {
+        said.insert("object".into(), "list".into());
+        said.insert("data".into(), as_voyage(&ranked, ask));
+    }
     said.insert("meta".into(), meta(object.shift_remove("meta"), usage));
     if let Some(usage) = usage.filter(|usage| usage.total() > 0 || usage.searches == 0) {
         let counted = json!({ "prompt_tokens": usage.prompt(), "total_tokens": usage.total() });
         said.insert("usage".into(), counted);
+    } else if ask.is_voyages {
+        // Its clients read the sum of every answer.
+        said.insert("usage".into(), json!({ "total_tokens": 0 }));
     }
     let body = Value::Object(said).to_string();
     Ok(Relayed { body: body.into(), usage, finish: None, lost: Vec::new() })
@@ -111,6 +118,19 @@ fn results(ranked: &[Ranked], ask: &RerankAsk) -> Value {
             result.insert("document".into(), document);
         }
         Value::Object(result)
+    };
+    ranked.iter().map(result).collect()
+}
+
+/// The list as Voyage has it, with documents as texts.
+fn as_voyage(ranked: &[Ranked], ask: &RerankAsk) -> Value {
+    let documents: Vec<_> = if ask.return_documents { ask.texts().collect() } else { Vec::new() };
+    let result = |ranked: &Ranked| {
+        let Ranked { index, relevance_score } = ranked;
+        match documents.get(*index) {
+            Some(text) => json!({ "relevance_score": relevance_score, "index": index, "document": text }),
+            None => json!({ "relevance_score": relevance_score, "index": index }),
+        }
     };
     ranked.iter().map(result).collect()
 }

@@ -10,9 +10,10 @@ fn ask(body: Value) -> RerankAsk {
     let body = ClientBody::read(body.to_string().into()).unwrap();
     let documents = body.field("documents").unwrap().items;
     let plain = json::elements(body.raw("documents").unwrap()).all(|raw| raw.starts_with('"'));
-    let top_n = body.u64("top_n").map(|n| usize::try_from(n).unwrap());
+    let is_voyages = body.has("top_k");
+    let top_n = body.u64("top_n").or(body.u64("top_k")).map(|n| usize::try_from(n).unwrap());
     let return_documents = body.bool("return_documents") == Some(true);
-    RerankAsk { body, documents, plain, top_n, return_documents }
+    RerankAsk { body, documents, plain, top_n, return_documents, is_voyages }
 }
 
 fn sent(body: Value, quirks: &RerankQuirks) -> (String, Value, Vec<String>) {
@@ -126,6 +127,35 @@ fn answers_of_every_form_become_coheres() {
         assert_eq!((usage.total(), usage.searches), (tokens.unwrap_or(0), searches), "{name}");
         assert_eq!(said["usage"]["total_tokens"].as_u64(), tokens, "{name}");
         assert!(said["meta"].is_object(), "{name}");
+    }
+}
+
+#[test]
+fn clients_of_voyage_are_understood_and_answered_in_their_words() {
+    let asked = json!({"model": "m", "query": "q", "documents": ["a", {"text": "b"}], "top_k": 1, "truncation": false,
+        "return_documents": true});
+    for (preset, expected, lost) in [
+        ("voyage", json!({"documents": ["a", "b"], "top_k": 1, "truncation": false}), 0),
+        ("cohere-like", json!({"documents": ["a", {"text": "b"}], "top_n": 1}), 1),
+    ] {
+        let quirks = if preset == "voyage" { quirks_of(preset) } else { RerankQuirks::default() };
+        let (_, mut said, losses) = sent(asked.clone(), &quirks);
+        let fields = said.as_object_mut().unwrap();
+        fields.retain(|key, _| !matches!(key.as_str(), "model" | "query"));
+        assert_eq!((&said, losses.len()), (&expected, lost), "{preset} {losses:?}");
+    }
+    for (body, tokens) in [
+        (
+            json!({"results": [{"index": 1, "relevance_score": 0.9}], "meta": {"billed_units": {"search_units": 1}}}),
+            0,
+        ),
+        (json!({"data": [{"index": 1, "relevance_score": 0.9}], "usage": {"total_tokens": 26}}), 26),
+    ] {
+        let relayed = answer(&ask(asked.clone()), body.to_string().into(), 0).unwrap();
+        let said: Value = serde_json::from_slice(&relayed.body).unwrap();
+        assert_eq!(said["data"], json!([{"relevance_score": 0.9, "index": 1, "document": "b"}]));
+        assert_eq!((&said["object"], &said["usage"]["total_tokens"]), (&json!("list"), &json!(tokens)));
+        assert_eq!(said["results"][0]["document"]["text"], "b");
     }
 }
 

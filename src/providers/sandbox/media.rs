@@ -283,16 +283,7 @@ fn wav(text: &str) -> Vec<u8> {
             samples.extend_from_slice(&i16::try_from(swing).unwrap_or(0).to_le_bytes());
         }
     }
-    let length = u32::try_from(samples.len()).unwrap_or(0);
-    let mut wav = b"RIFF".to_vec();
-    wav.extend_from_slice(&(36 + length).to_le_bytes());
-    wav.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    wav.extend_from_slice(&RATE.to_le_bytes());
-    wav.extend_from_slice(&(RATE * 2).to_le_bytes());
-    wav.extend_from_slice(b"\x02\0\x10\0data");
-    wav.extend_from_slice(&length.to_le_bytes());
-    wav.extend_from_slice(&samples);
-    wav
+    crate::providers::wav::wav(RATE, &samples)
 }
 
 /// The names of the models that a raw request for the list gets.
