@@ -278,8 +278,7 @@ impl Executor {
                 upload: upload.cloned(),
                 over: false,
             };
-            let raw = Box::pin(looked_at(raw, hold)).await?;
-            return Ok((Answered::Raw(Box::new(raw)), status));
+            return Ok((Answered::Raw(Box::pin(looked_at(raw, hold)).await?), status));
         }
         if let Some(fault) = complaint {
             return Err(fault);

@@ -23,10 +23,10 @@ const PAGES: [&str; 2] = ["<!doctype html", "<html"];
 /// # Errors
 /// What its beginning tells of it: that it is empty, a page, no JSON, or an error under a status of success; or that it broke
 /// off before it began.
-pub(super) async fn looked_at(mut raw: Raw, hold: Option<&Hold>) -> Result<Raw, Fault> {
+pub(super) async fn looked_at(mut raw: Raw, hold: Option<&Hold>) -> Result<Box<Raw>, Fault> {
     let made = matches!(raw.form.endpoint, Endpoint::Speech | Endpoint::Transcription | Endpoint::Images);
     if raw.form.as_it_came || !made {
-        return Ok(raw);
+        return Ok(Box::new(raw));
     }
     let kind = raw.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let opening = Opening { endpoint: raw.form.endpoint, kind: String::from_utf8_lossy(kind).to_lowercase() };
@@ -38,7 +38,7 @@ pub(super) async fn looked_at(mut raw: Raw, hold: Option<&Hold>) -> Result<Raw, 
     match seen {
         Ok(begun) => {
             raw.begin_with(begun);
-            Ok(raw)
+            Ok(Box::new(raw))
         }
         Err(fault) => {
             // The rest of the request is another target's, as far as nothing of it has gone out.
