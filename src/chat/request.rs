@@ -193,7 +193,7 @@ impl Media {
     }
 
     /// A name for inline bytes that have none: OpenAI takes no file without, and tells its kind by it. "Missing required
-    /// parameter: 'messages[0].content[1].file.file_id'" is what it says otherwise.
+    /// parameter: `messages[0].content[1].file.file_id`" is what it says otherwise.
     pub fn usual_name(&self) -> Option<String> {
         let Self::Inline { mime, .. } = self else { return None };
         let ending = match mime.rsplit(['/', '.']).next().unwrap_or_default() {
