@@ -47,6 +47,10 @@ names! {
     TIER = "x-tollgate-tier";
     /// How long the client will wait.
     TIMEOUT = "x-tollgate-timeout";
+    /// What an upload in Google's manner is to do.
+    UPLOAD_COMMAND = "x-goog-upload-command";
+    /// Where an upload in Google's manner goes on: below the gateway.
+    UPLOAD_URL = "x-goog-upload-url";
     /// What could not be carried.
     WARNINGS = "x-tollgate-warnings";
 }

@@ -79,13 +79,13 @@ impl Figure {
     }
 
     fn verdict(&self) -> &'static str {
+        let Some(bar) = self.bar() else { return "" };
         let figure = median(&self.compared());
-        match (self.bar, self.bar()) {
-            (_, None) => "",
-            (Bar::Least(least), _) if figure >= least => "ok",
-            (Bar::Least(_), _) => "UNDER",
-            (_, Some(most)) if figure <= most => "ok",
-            (_, Some(_)) => "OVER",
+        match self.bar {
+            Bar::Least(_) if figure >= bar => "ok",
+            Bar::Least(_) => "UNDER",
+            _ if figure <= bar => "ok",
+            _ => "OVER",
         }
     }
 
@@ -117,7 +117,7 @@ impl Figure {
             value(&self.gateway),
             self.cell(median(&compared)),
             spread,
-            self.bar().map(|most| self.cell(most)).unwrap_or_default(),
+            self.bar().map(|bar| self.cell(bar)).unwrap_or_default(),
             self.verdict().to_owned(),
         ]
     }

@@ -179,8 +179,8 @@ impl Bench<'_> {
         for scenario in fresh {
             match scenario {
                 Scenario::Slow => self.slow()?,
-                Scenario::Reliability => self.with_and_without(scenario, Setting::Reliability, 1.08)?,
-                Scenario::Money => self.with_and_without(scenario, Setting::Money, 1.10)?,
+                Scenario::Reliability => self.with(scenario, Setting::Reliability, 1.08)?,
+                Scenario::Money => self.with(scenario, Setting::Money, 1.10)?,
                 Scenario::Plugins => self.plugins()?,
                 _ => self.start()?,
             }
@@ -283,13 +283,18 @@ impl Bench<'_> {
     }
 
     /// The same gateway twice, in the floor's place as it always is.
-    fn with_and_without(&mut self, scenario: Scenario, with: Setting, most: f64) -> Result<()> {
-        let pair = [self.gateway(Setting::Plain)?, self.gateway(with)?];
+    fn with(&mut self, scenario: Scenario, with: Setting, most: f64) -> Result<()> {
+        let bars = [Bar::Ratio(most), Bar::None];
+        self.both(scenario, [Setting::Plain, with], &asks::whole(1 << 10), bars)
+    }
+
+    /// The same gateway in two settings. `bars`: see [`Bench::compare`].
+    fn both(&mut self, scenario: Scenario, of: [Setting; 2], ask: &Ask, bars: [Bar; 2]) -> Result<()> {
+        let pair = [self.gateway(of[0])?, self.gateway(of[1])?];
         for it in &pair {
-            first_answer(it)?;
+            answer(it, ask)?;
         }
-        let connections = self.options.connections;
-        self.saturate(&pair, scenario, [&asks::whole(1 << 10); 2], connections, Some(most))
+        self.compare(&pair, scenario, [ask; 2], self.options.connections, bars)
     }
 
     /// The shipped samples and nothing, the latter in the floor's place.
@@ -304,13 +309,8 @@ impl Bench<'_> {
         fs::create_dir_all(&theirs)?;
         fs::copy(&file, theirs.join("keyword-classifier.wasm"))?;
 
-        let pair = [self.gateway(Setting::Bare)?, self.gateway(Setting::Plugins)?];
-        let ask = asks::decided(1 << 10);
-        for it in &pair {
-            answer(it, &ask)?;
-        }
-        let bars = [Bar::None, Bar::Least(0.75)];
-        self.compare(&pair, Scenario::Plugins, [&ask; 2], self.options.connections, bars)
+        let (settings, bars) = ([Setting::Bare, Setting::Plugins], [Bar::None, Bar::Least(0.75)]);
+        self.both(Scenario::Plugins, settings, &asks::decided(1 << 10), bars)
     }
 
     fn open(&mut self, pair: &[Running; 2]) -> Result<()> {

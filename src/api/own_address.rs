@@ -4,18 +4,14 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// What Google's SDKs say when they begin an upload.
-const COMMAND: HeaderName = HeaderName::from_static("x-goog-upload-command");
-
-/// Where it goes on.
-const UPLOAD_URL: HeaderName = HeaderName::from_static("x-goog-upload-url");
+use crate::headers;
 
 /// What a proxy says of the connection to itself.
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Scheme and authority by which the client of an upload asked; `None` for all other requests.
 pub(super) fn of_upload(head: &Parts, tls: bool) -> Option<String> {
-    if !head.headers.contains_key(COMMAND) {
+    if !head.headers.contains_key(&headers::UPLOAD_COMMAND) {
         return None;
     }
     let named = head.headers.get(HOST).and_then(|host| host.to_str().ok());
@@ -25,12 +21,14 @@ pub(super) fn of_upload(head: &Parts, tls: bool) -> Option<String> {
 }
 
 /// Makes the path of the gateway in an answer an address.
-pub(super) fn tell(headers: &mut HeaderMap, own: &str) {
-    let path =
-        headers.get(UPLOAD_URL).and_then(|path| path.to_str().ok()).filter(|path| path.starts_with('/'));
+pub(super) fn tell(answer: &mut HeaderMap, own: &str) {
+    let path = answer
+        .get(&headers::UPLOAD_URL)
+        .and_then(|path| path.to_str().ok())
+        .filter(|path| path.starts_with('/'));
     let address = path.and_then(|path| HeaderValue::from_str(&format!("{own}{path}")).ok());
     if let Some(address) = address {
-        headers.insert(UPLOAD_URL, address);
+        answer.insert(&headers::UPLOAD_URL, address);
     }
 }
 
@@ -64,9 +62,13 @@ mod tests {
         for (value, expected) in
             [("/passthrough/g/upload/v1/files?a=b", "http://a/passthrough/g/upload/v1/files?a=b"), ("x", "x")]
         {
-            let mut headers = HeaderMap::from_iter([(UPLOAD_URL, HeaderValue::from_static(value))]);
-            tell(&mut headers, "http://a");
-            assert_eq!(headers.get(UPLOAD_URL).map(HeaderValue::as_bytes), Some(expected.as_bytes()));
+            let mut answer =
+                HeaderMap::from_iter([(headers::UPLOAD_URL.clone(), HeaderValue::from_static(value))]);
+            tell(&mut answer, "http://a");
+            assert_eq!(
+                answer.get(&headers::UPLOAD_URL).map(HeaderValue::as_bytes),
+                Some(expected.as_bytes())
+            );
         }
     }
 }

@@ -19,6 +19,7 @@ use super::settle::Settlement;
 use super::watch::Closing;
 use crate::executor::{Piece, Raw};
 use crate::fault::Fault;
+use crate::headers;
 use crate::plan::Outcome;
 use crate::providers::{Place, Target};
 
@@ -42,9 +43,6 @@ const SHOWN: [HeaderName; 16] = [
     HeaderName::from_static("x-goog-upload-size-received"),
     HeaderName::from_static("x-goog-upload-chunk-granularity"),
 ];
-
-/// Where Google wants the bytes of an upload.
-const UPLOAD_URL: HeaderName = HeaderName::from_static("x-goog-upload-url");
 
 /// The body of a raw response. Polled only as fast as the client reads; dropping it cancels the upstream call.
 pub struct RawBody {
@@ -204,48 +202,51 @@ impl Drop for RawBody {
 /// The provider's headers by allow-list, without those that repeat its credentials.
 fn shown(raw: &Raw, method: &Method) -> HeaderMap {
     let (from, target) = (raw.headers(), raw.target());
-    let mut headers = HeaderMap::with_capacity(4);
+    let mut shown = HeaderMap::with_capacity(4);
     for name in &SHOWN {
         for value in from.get_all(name).iter().filter(|value| !raw.repeats_secret(value)) {
-            headers.append(name.clone(), value.clone());
+            shown.append(name.clone(), value.clone());
         }
     }
-    if let Some(location) = headers.get(LOCATION).and_then(|value| within(value, target)) {
-        headers.insert(LOCATION, location);
+    if let Some(location) = shown.get(LOCATION).and_then(|value| within(value, target)) {
+        shown.insert(LOCATION, location);
     }
-    if let Some(there) = from.get(UPLOAD_URL).and_then(|value| upload_at(value, target)) {
-        headers.insert(UPLOAD_URL, there);
+    if let Some(there) = from.get(&headers::UPLOAD_URL).and_then(|value| upload_at(value, target)) {
+        shown.insert(&headers::UPLOAD_URL, there);
     }
     // Of other answers, the body itself knows its length.
     if method == Method::HEAD
         && let Some(length) = from.get(CONTENT_LENGTH)
     {
-        headers.insert(CONTENT_LENGTH, length.clone());
+        shown.insert(CONTENT_LENGTH, length.clone());
     }
-    headers
+    shown
 }
 
 /// A redirect is never followed here, but a client may follow it: one that stays below the provider's base URL leads
 /// back through the gateway, so that the client needs no key of the provider's.
 fn within(location: &HeaderValue, target: &Target) -> Option<HeaderValue> {
-    let Place::Http(place) = &target.vendor.place else { return None };
-    below(location, &place.base_path, target)
+    below(location, target, |base| Some(base))
 }
 
 /// The same of where an upload goes on, which stands beside the base URL's version.
 fn upload_at(location: &HeaderValue, target: &Target) -> Option<HeaderValue> {
-    let Place::Http(place) = &target.vendor.place else { return None };
-    let (root, _) = place.base_path.rsplit_once('/')?;
-    below(location, root, target)
+    below(location, target, |base| Some(base.rsplit_once('/')?.0))
 }
 
-/// The path of the gateway for an address at the provider's host, below `base` there.
-fn below(location: &HeaderValue, base: &str, target: &Target) -> Option<HeaderValue> {
+/// The path of the gateway for an address at the provider's host, below what `root` makes of the base URL's path.
+fn below(
+    location: &HeaderValue,
+    target: &Target,
+    root: impl FnOnce(&str) -> Option<&str>,
+) -> Option<HeaderValue> {
     let Place::Http(place) = &target.vendor.place else { return None };
     let text = location.to_str().ok()?;
     let origin =
         format!("{}://{}", if place.origin.tls { "https" } else { "http" }, place.origin.authority());
     let path = text.strip_prefix(&origin).unwrap_or(text);
-    let rest = path.strip_prefix(base).filter(|rest| rest.starts_with('/') && !rest.starts_with("//"))?;
+    let rest = path
+        .strip_prefix(root(&place.base_path)?)
+        .filter(|rest| rest.starts_with('/') && !rest.starts_with("//"))?;
     HeaderValue::from_str(&format!("/passthrough/{}{rest}", target.name.provider)).ok()
 }

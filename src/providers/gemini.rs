@@ -12,6 +12,7 @@ mod foreign;
 mod images;
 mod live;
 mod logprobs;
+mod made;
 mod media;
 mod model;
 mod part;

@@ -3,6 +3,7 @@
 
 use http::HeaderMap;
 
+use crate::headers;
 use crate::providers::Dialect;
 
 /// Where Google takes files in bytes, and where it gives them. <https://ai.google.dev/api/files>
@@ -10,8 +11,8 @@ const UPLOAD: &str = "/upload/";
 const BESIDE: [&str; 2] = [UPLOAD, "/download/"];
 
 /// Whether the body is a part of a file, which Google's SDK for Python calls JSON whatever it is.
-pub(super) fn is_upload(path: &str, headers: &HeaderMap, dialect: Dialect) -> bool {
-    let command = headers.get("x-goog-upload-command").map(http::HeaderValue::as_bytes);
+pub(super) fn is_upload(path: &str, sent: &HeaderMap, dialect: Dialect) -> bool {
+    let command = sent.get(&headers::UPLOAD_COMMAND).map(http::HeaderValue::as_bytes);
     dialect == Dialect::Gemini && path.starts_with(UPLOAD) && command.is_some_and(|said| said != b"start")
 }
 

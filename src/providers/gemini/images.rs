@@ -5,9 +5,10 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::made::{self, cannot};
 use super::{fault, request, usage};
 use crate::chat::{Loss, Object};
-use crate::fault::{Fault, Retry};
+use crate::fault::{Fault, FaultKind};
 use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed};
 use crate::target::TargetName;
 
@@ -23,9 +24,6 @@ pub(super) fn request(
     target: &TargetName,
     quirks: &QuirkSettings,
 ) -> Result<Outgoing, Fault> {
-    let cannot = |text: &'static str, param: &'static str| {
-        Err(Fault::bad_request(text, param).retry(Retry::Elsewhere))
-    };
     if body.bool("stream") == Some(true) {
         return cannot("this model's provider does not stream pictures", "stream");
     }
@@ -43,12 +41,8 @@ pub(super) fn request(
     let (method, json) =
         if imagen { predict(&prompt, wanted, &shape, body, &mut lost) } else { generate(&prompt, &shape) };
     let known = |key: &str| SILENT.contains(&key) || (imagen && IMAGEN.contains(&key));
-    let unknown = body.fields().iter().filter(|field| !known(&field.key) && body.has(&field.key));
-    lost.extend(unknown.map(|field| Loss::dropped(field.key.to_string())));
     let path = request::path(quirks, &target.model, method);
-    let mut outgoing = request::outgoing(path, false, vec![json.to_string().into()]);
-    outgoing.lost = lost;
-    Ok(outgoing)
+    Ok(made::outgoing(body, known, path, &json, lost))
 }
 
 fn is_imagen(model: &str) -> bool {
@@ -170,13 +164,7 @@ fn sizes(model: &str) -> usize {
 
 /// Google's answer as OpenAI's. A prompt or a picture that a filter held back is an error, not an empty answer.
 pub(super) fn answer(body: &Bytes, unix_ms: u64) -> Result<Relayed, Fault> {
-    let value: Value =
-        serde_json::from_slice(body).map_err(|_| fault::malformed("the provider's pictures are not JSON"))?;
-    if let Value::Object(object) = &value
-        && fault::is_error(object)
-    {
-        return Err(fault::inside_success(&value));
-    }
+    let value = made::read(body, "the provider's pictures are not JSON")?;
     let mut texts = Vec::new();
     let mut pictures = Vec::new();
     for prediction in list(&value, "predictions") {
@@ -228,7 +216,6 @@ fn picture(data: &str, revised: Option<&str>) -> Value {
 
 /// No picture: a filter held it back, or the model answered in words.
 fn refused(value: &Value) -> Fault {
-    use crate::fault::FaultKind;
     let blocked = value["promptFeedback"]["blockReason"].as_str();
     let finish = list(value, "candidates").find_map(|candidate| candidate["finishReason"].as_str());
     let filtered = list(value, "predictions").any(|prediction| prediction.get("raiFilteredReason").is_some());

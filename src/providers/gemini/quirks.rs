@@ -350,13 +350,17 @@ fn what_google_cannot_say_is_reported() {
     );
 }
 
-#[test]
-fn googles_own_tools_beside_functions_may_show_their_calls() {
-    let own = Tool {
+fn search() -> Tool {
+    Tool {
         kind: ToolKind::Server,
         rest: json!({"googleSearch": {}}).as_object().unwrap().clone(),
         ..function("googleSearch")
-    };
+    }
+}
+
+#[test]
+fn googles_own_tools_beside_functions_may_show_their_calls() {
+    let own = search();
     let shown = json!({"includeServerSideToolInvocations": true});
     let any = json!({"functionCallingConfig": {"mode": "ANY"}, "includeServerSideToolInvocations": true});
     let (gemini, vertex) = (gemini(), Gemini::on_vertex(QuirkSettings::default()));
@@ -384,11 +388,7 @@ fn googles_own_tools_beside_functions_may_show_their_calls() {
 
 #[test]
 fn nothing_is_chosen_among_no_functions() {
-    let own = Tool {
-        kind: ToolKind::Server,
-        rest: json!({"googleSearch": {}}).as_object().unwrap().clone(),
-        ..function("googleSearch")
-    };
+    let own = search();
     let dropped = &["tool_choice (dropped: there is no function to choose)"][..];
     for (tools, choice, expected) in [
         (vec![own.clone()], ToolChoice::Auto, &[][..]),

@@ -7,9 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::made::{self, cannot};
 use super::{fault, request, usage};
 use crate::chat::Loss;
-use crate::fault::{Fault, FaultKind, Retry};
+use crate::fault::{Fault, FaultKind};
 use crate::providers::wav::wav;
 use crate::providers::{ClientBody, Outgoing, QuirkSettings, Relayed};
 use crate::target::TargetName;
@@ -49,9 +50,6 @@ pub(super) fn request(
 }
 
 fn spoken(body: &ClientBody, target: &TargetName, quirks: &QuirkSettings) -> Result<Outgoing, Fault> {
-    let cannot = |text: &'static str, param: &'static str| {
-        Err(Fault::bad_request(text, param).retry(Retry::Elsewhere))
-    };
     if body.str("stream_format").as_deref() == Some("sse") {
         return cannot("this model's provider gives sound as bytes only", "stream_format");
     }
@@ -76,28 +74,18 @@ fn spoken(body: &ClientBody, target: &TargetName, quirks: &QuirkSettings) -> Res
         Some(manner) => format!("{}: {input}", manner.trim_end().trim_end_matches([':', '.'])),
         None => input.into_owned(),
     };
-    let unknown = body.fields().iter().filter(|field| !SILENT.contains(&&*field.key) && body.has(&field.key));
-    lost.extend(unknown.map(|field| Loss::dropped(field.key.to_string())));
     let voice = json!({ "voiceConfig": { "prebuiltVoiceConfig": { "voiceName": voice } } });
     let json = json!({
         "contents": [{ "role": "user", "parts": [{ "text": text }] }],
         "generationConfig": { "responseModalities": ["AUDIO"], "speechConfig": voice },
     });
     let path = request::path(quirks, &target.model, request::WHOLE);
-    let mut outgoing = request::outgoing(path, false, vec![json.to_string().into()]);
-    outgoing.lost = lost;
-    Ok(outgoing)
+    Ok(made::outgoing(body, |key| SILENT.contains(&key), path, &json, lost))
 }
 
 /// Google's answer as sound: a WAV file, or its samples where the client asked for these.
 pub(super) fn answer(asked: &ClientBody, body: &Bytes) -> Result<Relayed, Fault> {
-    let value: Value =
-        serde_json::from_slice(body).map_err(|_| fault::malformed("the provider's sound is not JSON"))?;
-    if let Value::Object(object) = &value
-        && fault::is_error(object)
-    {
-        return Err(fault::inside_success(&value));
-    }
+    let value = made::read(body, "the provider's sound is not JSON")?;
     let mut rate = RATE;
     let mut samples = Vec::new();
     for part in value["candidates"][0]["content"]["parts"].as_array().into_iter().flatten() {
