@@ -6,8 +6,9 @@ use super::market::{Abilities, Listing};
 /// Tokens that an answer is taken to have where the client sets no limit.
 pub const USUAL_ANSWER: u64 = 512;
 
-/// A prompt is counted by its bytes. Only one that is larger than the window by this much is certainly too large.
-const CERTAIN: f64 = 1.25;
+/// A prompt is counted by its bytes, four a token. Only one that would fill the window with twice as many bytes a token is
+/// certainly too large: code with deep indentation and long words have six or seven.
+const CERTAIN: u64 = 2;
 
 /// Why a target cannot serve a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,7 +17,9 @@ pub enum Unfit {
     TooSmall {
         /// Tokens that the window holds.
         window: u64,
-        /// Tokens that the request is estimated to need.
+        /// Tokens that the prompt is estimated to have.
+        prompt: u64,
+        /// Those, and the answer that the client allows.
         wanted: u64,
     },
     /// It lacks what the request needs.
@@ -118,11 +121,11 @@ impl Unfit {
         }
     }
 
-    /// Whether the request would certainly be in vain. Otherwise the target is the last resort.
+    /// Whether the request would certainly be in vain. Otherwise the target is the last resort: many cut an answer short that
+    /// would not fit.
     pub fn is_certain(self) -> bool {
         match self {
-            #[allow(clippy::cast_precision_loss, reason = "no request has 2^53 tokens")]
-            Self::TooSmall { window, wanted } => wanted as f64 > window as f64 * CERTAIN,
+            Self::TooSmall { window, prompt, .. } => prompt > window.saturating_mul(CERTAIN),
             Self::Unable { need, stated } => stated && need.is_vital(),
         }
     }
@@ -136,8 +139,9 @@ pub fn unfit(body: &dyn Body, listing: &Listing) -> Option<Unfit> {
 /// Whether the window holds the prompt and the answer that the client allows.
 pub fn too_small(body: &dyn Body, listing: &Listing) -> Option<Unfit> {
     let window = listing.context_window?;
-    let wanted = body.tokens().saturating_add(body.max_tokens().unwrap_or(0));
-    (wanted > window).then_some(Unfit::TooSmall { window, wanted })
+    let prompt = body.tokens();
+    let wanted = prompt.saturating_add(body.max_tokens().unwrap_or(0));
+    (wanted > window).then_some(Unfit::TooSmall { window, prompt, wanted })
 }
 
 /// Whether it can do what the request needs.
@@ -207,7 +211,8 @@ mod tests {
         for (body, expected) in [
             (asked(900, false, None), None),
             (asked(901, false, None), Some(("context window too small", false))),
-            (asked(1_151, false, None), Some(("context window too small", true))),
+            (asked(2_000, false, None), Some(("context window too small", false))),
+            (asked(2_001, false, None), Some(("context window too small", true))),
             (asked(1, true, None), Some(("cannot see images", true))),
             (asked(1, false, Some("\"high\"")), Some(("cannot reason", false))),
             (asked(1, false, Some("\"none\"")), None),

@@ -498,7 +498,7 @@ impl<'a> Draft<'a> {
     /// Every target lacks something that the request needs.
     fn nobody_can(&self) -> Fault {
         let why = |(name, unfit): &(TargetName, Unfit)| match unfit {
-            Unfit::TooSmall { window, wanted } => {
+            Unfit::TooSmall { window, wanted, .. } => {
                 format!("{name} holds {window} tokens, the request needs about {wanted}")
             }
             Unfit::Unable { need, .. } => format!("{name} {}", need.lacking()),
