@@ -192,11 +192,19 @@ impl Ring {
             }
             _ => {}
         }
+        let needed = self.keys.iter().enumerate().filter(|(_, key)| self.is_needed(key, wish, now));
+        let others = needed.clone().filter(|(place, _)| wish.but != Some(*place));
+        // Whoever is picked of all is nearly always free. The odds are those of a pick among the free ones.
+        if let Some((place, key)) = self.pick(others, wish.sticky, dice)
+            && key.state.load().rest(wish.model, wish.tokens, now).is_none()
+        {
+            return Ok(Some(self.take(place, key, wish, now)));
+        }
         let mut shortest: Option<Rest> = None;
-        let mut free: Vec<usize> = Vec::new();
-        for (place, key) in self.keys.iter().enumerate().filter(|(_, key)| self.is_needed(key, wish, now)) {
+        let mut free: Vec<(usize, &Key)> = Vec::new();
+        for (place, key) in needed {
             match key.state.load().rest(wish.model, wish.tokens, now) {
-                None if wish.but != Some(place) => free.push(place),
+                None if wish.but != Some(place) => free.push((place, key)),
                 None => {}
                 Some(rest) if shortest.is_none_or(|shortest| rest.wait < shortest.wait) => {
                     shortest = Some(rest)
@@ -204,8 +212,7 @@ impl Ring {
                 Some(_) => {}
             }
         }
-        let picked = self.pick(&free, wish.sticky, dice).and_then(|at| free.get(at));
-        match picked.and_then(|place| Some((*place, self.keys.get(*place)?))) {
+        match self.pick(free.iter().copied(), wish.sticky, dice) {
             Some((place, key)) => Ok(Some(self.take(place, key, wish, now))),
             None => Err(shortest.unwrap_or(Rest { wait: Duration::ZERO, why: Why::Tried })),
         }
@@ -299,48 +306,53 @@ impl Ring {
         }
     }
 
-    /// Which of the free places.
+    /// One of these keys, which stand at these places.
     #[allow(clippy::cast_precision_loss, reason = "a hash as a number between 0 and 1")]
-    fn pick(&self, free: &[usize], sticky: Option<u64>, dice: &Dice) -> Option<usize> {
-        if free.len() < 2 {
-            return (!free.is_empty()).then_some(0);
-        }
-        let key = |place: &usize| self.keys.get(*place);
-        let weight = |place: &usize| key(place).map_or(0.0, |key| key.limits.weight);
-        let best = |score: &dyn Fn(&usize) -> f64| {
-            let scores = free.iter().map(score).enumerate();
-            scores.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at)
-        };
+    fn pick<'a>(
+        &self,
+        keys: impl Iterator<Item = (usize, &'a Key)> + Clone,
+        sticky: Option<u64>,
+        dice: &Dice,
+    ) -> Option<(usize, &'a Key)> {
         if let (Some(common), Some(_)) = (sticky, self.sticky) {
             // Weighted rendezvous: a key that goes takes only its own requests along.
-            return best(&|place| {
-                let name = key(place).map_or("", |key| &*key.name);
-                let unit = (mixed(common, name) >> 11) as f64 / (1_u64 << 53) as f64;
-                -unit.max(f64::MIN_POSITIVE).ln() / weight(place).max(f64::MIN_POSITIVE)
-            });
+            let score = |key: &Key| {
+                let unit = (mixed(common, &key.name) >> 11) as f64 / (1_u64 << 53) as f64;
+                -unit.max(f64::MIN_POSITIVE).ln() / key.limits.weight.max(f64::MIN_POSITIVE)
+            };
+            let scored = keys.map(|(place, key)| (score(key), place, key));
+            return scored.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, place, key)| (place, key));
         }
         if self.balance == Balance::LeastLoaded {
-            let loads: Vec<f64> = free
-                .iter()
-                .map(|place| {
-                    let busy = key(place).map_or(0, |key| key.state.load().in_flight());
-                    f64::from(busy) / weight(place).max(f64::MIN_POSITIVE)
-                })
-                .collect();
-            let least = loads.iter().copied().fold(f64::INFINITY, f64::min);
-            let even = loads.iter().filter(|load| **load <= least).count();
-            if even == 1 {
-                return loads.iter().position(|load| *load <= least);
+            let load = |key: &Key| {
+                f64::from(key.state.load().in_flight()) / key.limits.weight.max(f64::MIN_POSITIVE)
+            };
+            let least = keys.clone().map(|(_, key)| load(key)).fold(f64::INFINITY, f64::min);
+            // Empty where all have just been given another request.
+            let least_loaded = keys.clone().filter(|(_, key)| load(key) <= least);
+            if let Some(drawn) = draw(least_loaded, dice) {
+                return Some(drawn);
             }
         }
-        let all: f64 = free.iter().map(weight).sum();
-        let mut left = dice.unit() * all;
-        let drawn = free.iter().position(|place| {
-            left -= weight(place);
-            left < 0.0
-        });
-        Some(drawn.unwrap_or(0))
+        draw(keys, dice)
     }
+}
+
+/// One of several keys by weight.
+fn draw<'a>(keys: impl Iterator<Item = (usize, &'a Key)> + Clone, dice: &Dice) -> Option<(usize, &'a Key)> {
+    let mut some = keys.clone();
+    let first = some.next()?;
+    if some.next().is_none() {
+        return Some(first);
+    }
+    let all: f64 = keys.clone().map(|(_, key)| key.limits.weight).sum();
+    let mut left = dice.unit() * all;
+    let mut keys = keys;
+    let drawn = keys.find(|(_, key)| {
+        left -= key.limits.weight;
+        left < 0.0
+    });
+    Some(drawn.unwrap_or(first))
 }
 
 impl Hold {

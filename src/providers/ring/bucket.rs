@@ -64,6 +64,10 @@ impl Bucket {
     }
 
     fn fill(&mut self, now: Instant) {
+        // Asked and taken at once.
+        if now == self.at {
+            return;
+        }
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.left = (self.left + passed * self.per_second).min(self.size);
         self.at = now;

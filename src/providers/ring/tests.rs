@@ -1,6 +1,6 @@
 //! Stories of keys: drawn by weight, resting after a 429, out after a 401, back again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::*;
 
@@ -44,6 +44,17 @@ async fn the_least_loaded_key_is_taken_for_its_weight() {
         (0..6).map(|_| ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap()).collect();
     let of = |name: &str| held.iter().filter(|hold| *hold.name == *name).count();
     assert_eq!((of("a"), of("b")), (4, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busier_key_is_not_drawn_where_several_are_less_busy() {
+    for seed in 0..50 {
+        let ring = ring(&[1.0, 1.0, 1.0], Balance::LeastLoaded, None);
+        let (model, dice) = ("m".into(), Dice::loaded(seed));
+        let held = [(); 3].map(|()| ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap());
+        let names: HashSet<_> = held.iter().map(|hold| hold.name.clone()).collect();
+        assert_eq!(names.len(), 3, "seed {seed}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
