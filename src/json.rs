@@ -47,6 +47,7 @@ pub struct Body {
     fields: Vec<Field>,
     ours: bool,
     inlined: Inlined,
+    long: Vec<Range<usize>>,
 }
 
 /// One top-level field.
@@ -69,9 +70,9 @@ impl Body {
     /// `BadRequest` with the code `json_invalid`, `json_duplicate_key`, `json_too_deep` or `json_not_object`.
     /// The message says where (line, column, and the path of a duplicate), never what stands there.
     pub fn read(bytes: Bytes) -> Result<Self, Fault> {
-        let gate::Passed { fields, ours, inlined } =
+        let gate::Passed { fields, ours, inlined, long } =
             gate::read(&bytes).map_err(|flaw| flaw.into_fault(&bytes))?;
-        Ok(Self { bytes, fields, ours, inlined })
+        Ok(Self { bytes, fields, ours, inlined, long })
     }
 
     /// The bytes as the client sent them.
@@ -114,6 +115,13 @@ impl Body {
     /// The JSON text of `field`, which is one of [`Body::fields`], as bytes.
     pub fn value(&self, field: &Field) -> &[u8] {
         self.bytes.get(field.value.clone()).unwrap_or_default()
+    }
+
+    /// The elements of the top-level array `key`; empty where there is none. Long strings in them are passed over without
+    /// a look, because the gate has seen where they end.
+    pub fn elements(&self, key: &str) -> Elements<'_, [u8]> {
+        let value = self.field(key).map_or(0..0, |field| field.value.clone());
+        walk::elements_at(&self.bytes, value, &self.long)
     }
 
     /// A value of the object that stands in the field `object`: a string as it is, anything else as JSON text.

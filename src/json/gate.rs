@@ -22,7 +22,12 @@ pub(super) struct Passed {
     pub(super) ours: bool,
     /// The media that stand in it.
     pub(super) inlined: Inlined,
+    /// Where values stand that are strings longer than [`FAR`], quotes included, in order.
+    pub(super) long: Vec<Range<usize>>,
 }
+
+/// Bytes of a string from which on it is worth to remember where it ends.
+const FAR: usize = 128;
 
 /// Checks `bytes`.
 pub(super) fn read(bytes: &[u8]) -> Result<Passed, Box<Flaw>> {
@@ -37,6 +42,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Passed, Box<Flaw>> {
         items: 0,
         ours: false,
         inlined: Inlined::default(),
+        long: Vec::new(),
         keys: Keys::of(text),
     };
     let mut fields = Vec::with_capacity(12);
@@ -59,7 +65,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Passed, Box<Flaw>> {
     if !is_object {
         return Err(Flaw::new(Kind::NotObject, start));
     }
-    Ok(Passed { fields, ours: gate.ours, inlined: gate.inlined })
+    Ok(Passed { fields, ours: gate.ours, inlined: gate.inlined, long: gate.long })
 }
 
 /// A top-level key, without an allocation when it is one of those that most requests have.
@@ -100,6 +106,7 @@ struct Gate<'a> {
     items: usize,
     ours: bool,
     inlined: Inlined,
+    long: Vec<Range<usize>>,
     keys: Keys<'a>,
 }
 
@@ -213,7 +220,19 @@ impl Gate<'_> {
     fn string(&mut self, at: usize) -> Read {
         self.watch(at + 1);
         let end = plain_end(self.bytes, at + 1);
-        if self.bytes.get(end) == Some(&b'"') { Ok(end + 1) } else { self.string_from(end) }
+        let end = if self.bytes.get(end) == Some(&b'"') { end + 1 } else { self.string_from(end)? };
+        if end - at > FAR {
+            self.remember(at..end);
+        }
+        Ok(end)
+    }
+
+    #[cold]
+    fn remember(&mut self, string: Range<usize>) {
+        if self.long.capacity() == 0 {
+            self.long.reserve(16);
+        }
+        self.long.push(string);
     }
 
     /// Notes whether one of [`OURS`] begins here.

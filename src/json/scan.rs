@@ -117,6 +117,57 @@ fn specials(block: &[u8; MASKED]) -> u64 {
     })
 }
 
+/// One bit for each byte: where quotes stand, and where backslashes.
+#[inline]
+fn quotes_and_backslashes(block: &[u8; MASKED]) -> (u64, u64) {
+    let (quotes, backslashes) = (u8x16::splat(b'"'), u8x16::splat(b'\\'));
+    let (lanes, _) = block.as_chunks::<16>();
+    lanes.iter().rev().fold((0, 0), |(quoted, escaping), lane| {
+        let lane = u8x16::new(*lane);
+        let bits = |marks: u8x16| u64::from(lane.simd_eq(marks).to_bitmask());
+        (quoted << 16 | bits(quotes), escaping << 16 | bits(backslashes))
+    })
+}
+
+/// Every other bit, from the second one on.
+const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
+
+/// The position behind the quote that ends the string whose text begins at `at`; `None` where none does. Meant for text
+/// that passed the gate: nothing but the end is looked for.
+#[inline]
+pub(super) fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let end = plain_end(bytes, at);
+    if bytes.get(end) == Some(&b'"') { Some(end + 1) } else { escaped_end(bytes, end) }
+}
+
+/// See [`string_end`]. Of a row of backslashes each second one is escaped, and so is what follows a row of odd length.
+/// Both are told without a branch: the backslashes are subtracted from the places behind them and the odd places, and how
+/// far each row borrows depends on whether it begins at an odd place.
+#[inline(never)]
+fn escaped_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    // Whether the first byte of the block is escaped: 0 or 1.
+    let mut carried = 0;
+    while let Some(block) = chunk::<MASKED>(bytes, at) {
+        let (quotes, backslashes) = quotes_and_backslashes(block);
+        let escaping = backslashes & !carried;
+        let crossed = (escaping << 1 | ODD).wrapping_sub(escaping) ^ ODD;
+        let ends = quotes & !(crossed ^ (backslashes | carried));
+        if ends != 0 {
+            return Some(at + ends.trailing_zeros() as usize + 1);
+        }
+        carried = (crossed & backslashes) >> 63;
+        at += MASKED;
+    }
+    at += carried as usize;
+    loop {
+        match bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
 /// The special bytes of a text, one after the other; each block of [`MASKED`] bytes is looked at once.
 pub(super) struct Marks<'a> {
     bytes: &'a [u8],
@@ -150,7 +201,7 @@ impl<'a> Marks<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Marks, masked, plain_end};
+    use super::{Marks, masked, plain_end, string_end};
 
     #[test]
     fn marks_are_found_one_after_the_other() {
@@ -203,5 +254,27 @@ mod tests {
         assert_eq!(plain_end(text, 71), 72);
         assert_eq!(plain_end(text, 73), 74);
         assert_eq!(plain_end(text, 75), 75, "at the end nothing is left");
+    }
+
+    #[test]
+    fn strings_end_at_the_first_quote_that_is_not_escaped() {
+        // Rows of backslashes of every length at every place around the borders of blocks, and a quote behind each.
+        for before in 0..140 {
+            for row in 0..70 {
+                let text = format!("{}{}", "a".repeat(before), "\\".repeat(row));
+                for more in ["\"", "\"\"", "\"x\\\"\"", ""] {
+                    let text = format!("{text}{more}{}", "z".repeat(row % 3 * 60));
+                    let (mut at, mut end) = (0, None);
+                    while let Some(byte) = text.as_bytes().get(at) {
+                        at += if *byte == b'\\' { 2 } else { 1 };
+                        if *byte == b'"' {
+                            end = Some(at);
+                            break;
+                        }
+                    }
+                    assert_eq!(string_end(text.as_bytes(), 0), end, "{text}");
+                }
+            }
+        }
     }
 }

@@ -296,3 +296,44 @@ fn bodies_that_say_the_same_are_the_same() {
     assert_ne!(one, said(r#"{"messages":[{"content":"a \" b c\\"},1],"model":"m"}"#));
     assert_ne!(one, said(r#"{"messages":[{"content":"a \" b  c\\"},1],"model":"n"}"#));
 }
+
+/// A text of a JSON string, of any length, with escapes in it.
+fn texts() -> impl Strategy<Value = String> {
+    ("[a\\\\\"\\n\u{e9}]{0,40}", 0_usize..400)
+        .prop_map(|(odd, plain)| format!("{odd}{}{odd}", "x".repeat(plain)))
+}
+
+proptest! {
+    #[test]
+    fn elements_of_a_body_are_those_of_its_text(
+        before in texts(),
+        all in prop::collection::vec(prop::collection::vec(texts(), 0..4), 0..6),
+        wide in any::<bool>(),
+    ) {
+        let keys = ["role", "content", "name", "x"];
+        let object = |texts: &Vec<String>| -> serde_json::Value {
+            keys.iter().zip(texts).map(|(key, text)| ((*key).to_owned(), serde_json::Value::from(text.as_str()))).collect()
+        };
+        let messages: Vec<serde_json::Value> = all.iter().map(object).collect();
+        let value = serde_json::json!({ "system": before, "messages": messages, "user": before });
+        let text = if wide { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+        let body = read(text.unwrap().as_bytes()).unwrap();
+        let raw = body.raw("messages").unwrap();
+        let of_text: Vec<&[u8]> = super::elements(raw).map(str::as_bytes).collect();
+        prop_assert_eq!(body.elements("messages").collect::<Vec<_>>(), of_text);
+        let (mut one, mut other) = (body.elements("messages"), super::elements(raw));
+        loop {
+            let (pair, plain) = (one.pair(), other.pair());
+            prop_assert_eq!(pair, plain.map(|pair| pair.map(|(key, text)| (key.as_bytes(), text.as_bytes()))));
+            if pair.is_none() {
+                let (element, plain) = (one.next(), other.next());
+                prop_assert_eq!(element, plain.map(str::as_bytes));
+                if element.is_none() {
+                    break;
+                }
+            }
+        }
+        prop_assert_eq!(body.elements("nothing").count(), 0);
+        prop_assert_eq!(body.elements("system").count(), 0);
+    }
+}

@@ -27,6 +27,9 @@ pub(super) fn unescape(quoted: &str) -> Option<String> {
     (reader.at == quoted.len()).then_some(text)
 }
 
+/// Entries for which an object has room at once; most have about as many.
+const USUAL: usize = 4;
+
 struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -66,10 +69,10 @@ impl<'a> Reader<'a> {
     }
 
     fn object(&mut self) -> Option<Value> {
-        let mut object = Map::new();
         if self.takes(b'}') {
-            return Some(Value::Object(object));
+            return Some(Value::Object(Map::new()));
         }
+        let mut object = Map::with_capacity(USUAL);
         loop {
             if self.byte() != b'"' {
                 return None;

@@ -3,22 +3,66 @@
 //! Meant for text that passed the gate. On any other text the walk ends early and never panics.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::keys::unescape;
-use super::scan::Marks;
+use super::scan::string_end;
 
 /// The elements of a JSON array, each as JSON text. Empty when `raw` is not an array.
 pub fn elements(raw: &str) -> Elements<'_> {
-    Elements(Walk::inside(raw, b'['))
+    Elements(Walk::inside(raw, 0, b'[', &[]))
+}
+
+/// The same of the array that is the `value` of a body, whose long strings stand at `long`.
+pub(super) fn elements_at<'a>(
+    body: &'a [u8],
+    value: Range<usize>,
+    long: &'a [Range<usize>],
+) -> Elements<'a, [u8]> {
+    let from = long.partition_point(|string| string.start < value.start);
+    let text = body.get(..value.end).unwrap_or_default();
+    Elements(Walk::inside(text, value.start, b'[', long.get(from..).unwrap_or_default()))
+}
+
+/// JSON text, known to be UTF-8 or not.
+pub trait Json {
+    /// All of it.
+    fn bytes(&self) -> &[u8];
+    /// A part.
+    fn part(&self, range: Range<usize>) -> Option<&Self>;
+}
+
+impl Json for str {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.as_bytes()
+    }
+
+    #[inline]
+    fn part(&self, range: Range<usize>) -> Option<&Self> {
+        self.get(range)
+    }
+}
+
+impl Json for [u8] {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    #[inline]
+    fn part(&self, range: Range<usize>) -> Option<&Self> {
+        self.get(range)
+    }
 }
 
 /// The elements of an array, one after the other.
-pub struct Elements<'a>(Walk<'a>);
+pub struct Elements<'a, T: Json + ?Sized = str>(Walk<'a, T>);
 
-impl<'a> Elements<'a> {
+impl<'a, T: Json + ?Sized> Elements<'a, T> {
     /// The next element if it is an object of exactly two strings: their keys without quotes, as they are written,
     /// and the strings with theirs. Any other element is not passed over.
-    pub fn pair(&mut self) -> Option<[(&'a str, &'a str); 2]> {
+    pub fn pair(&mut self) -> Option<[(&'a T, &'a T); 2]> {
         let start = self.0.at;
         let pair = self.0.pair();
         if pair.is_none() {
@@ -28,17 +72,17 @@ impl<'a> Elements<'a> {
     }
 }
 
-impl<'a> Iterator for Elements<'a> {
-    type Item = &'a str;
+impl<'a, T: Json + ?Sized> Iterator for Elements<'a, T> {
+    type Item = &'a T;
 
-    fn next(&mut self) -> Option<&'a str> {
+    fn next(&mut self) -> Option<&'a T> {
         self.0.element()
     }
 }
 
 /// The entries of a JSON object: unescaped key, and value as JSON text. Empty when `raw` is not an object.
 pub fn entries(raw: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
-    let mut walk = Walk::inside(raw, b'{');
+    let mut walk = Walk::inside(raw, 0, b'{', &[]);
     std::iter::from_fn(move || walk.entry())
 }
 
@@ -48,26 +92,14 @@ pub fn text(raw: &str) -> Option<Cow<'_, str>> {
     Some(if memchr::memchr(b'\\', inner.as_bytes()).is_some() { unescape(raw) } else { Cow::Borrowed(inner) })
 }
 
-struct Walk<'a> {
-    text: &'a str,
+struct Walk<'a, T: Json + ?Sized> {
+    text: &'a T,
     at: usize,
+    /// Where long strings stand from here on, in order, as far as that is known: they need not be read again.
+    long: &'a [Range<usize>],
 }
 
-impl<'a> Walk<'a> {
-    fn inside(text: &'a str, open: u8) -> Self {
-        let mut walk = Self { text, at: 0 };
-        walk.skip_space();
-        walk.at = if walk.byte() == Some(open) { walk.at + 1 } else { text.len() };
-        walk
-    }
-
-    fn element(&mut self) -> Option<&'a str> {
-        self.skip_separators();
-        let start = self.at;
-        self.skip_value()?;
-        self.text.get(start..self.at)
-    }
-
+impl<'a> Walk<'a, str> {
     fn entry(&mut self) -> Option<(Cow<'a, str>, &'a str)> {
         let key = text(self.element()?)?;
         self.skip_space();
@@ -77,8 +109,25 @@ impl<'a> Walk<'a> {
         self.at += 1;
         Some((key, self.element()?))
     }
+}
 
-    fn pair(&mut self) -> Option<[(&'a str, &'a str); 2]> {
+impl<'a, T: Json + ?Sized> Walk<'a, T> {
+    /// Inside of the value at `at` that begins with `open`.
+    fn inside(text: &'a T, at: usize, open: u8, long: &'a [Range<usize>]) -> Self {
+        let mut walk = Self { text, at, long };
+        walk.skip_space();
+        walk.at = if walk.byte() == Some(open) { walk.at + 1 } else { text.bytes().len() };
+        walk
+    }
+
+    fn element(&mut self) -> Option<&'a T> {
+        self.skip_separators();
+        let start = self.at;
+        self.skip_value()?;
+        self.text.part(start..self.at)
+    }
+
+    fn pair(&mut self) -> Option<[(&'a T, &'a T); 2]> {
         self.skip_separators();
         let first = self.member(b'{')?;
         let second = self.member(b',')?;
@@ -90,7 +139,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What stands behind `before`: a key without its quotes, and a string.
-    fn member(&mut self, before: u8) -> Option<(&'a str, &'a str)> {
+    fn member(&mut self, before: u8) -> Option<(&'a T, &'a T)> {
         self.skip_space();
         if self.byte()? != before {
             return None;
@@ -102,17 +151,17 @@ impl<'a> Walk<'a> {
             return None;
         }
         self.at += 1;
-        Some((key.get(1..key.len() - 1)?, self.string()?))
+        Some((key.part(1..key.bytes().len() - 1)?, self.string()?))
     }
 
-    fn string(&mut self) -> Option<&'a str> {
+    fn string(&mut self) -> Option<&'a T> {
         self.skip_space();
         let start = self.at;
         if self.byte()? != b'"' {
             return None;
         }
         self.skip_string()?;
-        self.text.get(start..self.at)
+        self.text.part(start..self.at)
     }
 
     fn skip_value(&mut self) -> Option<()> {
@@ -152,16 +201,17 @@ impl<'a> Walk<'a> {
     }
 
     fn skip_string(&mut self) -> Option<()> {
-        self.at += 1;
-        let mut marks = Marks::of(self.text.as_bytes());
-        loop {
-            self.at = marks.next(self.at);
-            let byte = self.byte()?;
-            self.at += if byte == b'\\' { 2 } else { 1 };
-            if byte == b'"' {
+        while let [string, later @ ..] = self.long
+            && string.start <= self.at
+        {
+            self.long = later;
+            if string.start == self.at {
+                self.at = string.end;
                 return Some(());
             }
         }
+        self.at = string_end(self.text.bytes(), self.at + 1)?;
+        Some(())
     }
 
     fn skip_separators(&mut self) {
@@ -177,7 +227,7 @@ impl<'a> Walk<'a> {
     }
 
     fn byte(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.text.bytes().get(self.at).copied()
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) mod losses;
 mod marks;
 pub(super) mod normalise;
 pub(super) mod peek;
+mod plain;
 pub(super) mod reasoning;
 pub(super) mod request;
 mod state;
@@ -100,7 +101,10 @@ impl Provider for OpenAi {
 
     fn decode(&self, body: &[u8]) -> Result<Answer, Fault> {
         let excludes_reasoning = self.quirks.completion_excludes_reasoning;
-        let answer = whole::normalised(body, excludes_reasoning, self.clock.unix_ms()).map(decode::answer);
+        let answer = match plain::answer(body, excludes_reasoning) {
+            Some(answer) => Ok(answer),
+            None => whole::normalised(body, excludes_reasoning, self.clock.unix_ms()).map(decode::answer),
+        };
         match (answer, self.both()) {
             (Err(fault), Some(responses)) if fault.kind == FaultKind::Malformed => {
                 responses.decode(body).map_err(|_| fault)

@@ -40,17 +40,26 @@ pub fn encode_answer(answer: &Answer, fallback_id: &str) -> Vec<u8> {
     let finish = choice.and_then(|choice| choice.finish.as_ref());
     let calls = content.iter().any(|part| matches!(part, Part::ToolCall { .. }));
     let refuses = content.iter().any(|part| matches!(part, Part::Refusal(_)));
-    let body = json!({
-        "id": id,
-        "type": "message",
-        "role": "assistant",
-        "model": answer.model,
-        "content": blocks,
-        "stop_reason": stop_reason(finish, calls, refuses),
-        "stop_sequence": finish.and_then(|finish| finish.stop_sequence.as_deref()),
-        "usage": usage_json(&answer.usage.unwrap_or_default()),
-    });
-    json::to_text(&body).into_bytes()
+    let mut out = Vec::with_capacity(1024);
+    put(&mut out, "{\"id\":", Some(id));
+    put(&mut out, ",\"type\":\"message\",\"role\":\"assistant\",\"model\":", Some(&answer.model));
+    out.extend_from_slice(b",\"content\":");
+    json::write_value(&mut out, &Value::Array(blocks));
+    put(&mut out, ",\"stop_reason\":", Some(stop_reason(finish, calls, refuses)));
+    put(&mut out, ",\"stop_sequence\":", finish.and_then(|finish| finish.stop_sequence.as_deref()));
+    out.extend_from_slice(b",\"usage\":");
+    json::write_value(&mut out, &usage_json(&answer.usage.unwrap_or_default()));
+    out.push(b'}');
+    out
+}
+
+/// Appends a key as it is, with what stands before it, and a text.
+fn put(out: &mut Vec<u8>, key: &str, text: Option<&str>) {
+    out.extend_from_slice(key.as_bytes());
+    match text {
+        Some(text) => json::write_text(out, text),
+        None => out.extend_from_slice(b"null"),
+    }
 }
 
 /// Texts that follow each other are one block, as in streams and as Anthropic itself says them: its SDKs read a structured

@@ -36,7 +36,8 @@ pub fn decode(body: &Body) -> Result<Decoded, Fault> {
     let root = Place::Root;
     let mut lost = Lost::new();
     let mut top = Record::new(turns::beside(body, "messages"), &root);
-    let (mut messages, mut origins) = (Vec::new(), Vec::new());
+    let turns = body.field("messages").map_or(0, |field| field.items);
+    let (mut messages, mut origins) = (Vec::with_capacity(turns + 1), Vec::with_capacity(turns + 1));
     if let Some(system) = top.take("system") {
         let content = block::system(system, &root.key("system"), &mut lost)?;
         if !content.is_empty() {

@@ -181,7 +181,7 @@ fn heard(usage: &Value) -> Option<Usage> {
 
 /// Reads a usage object.
 pub(in crate::providers) fn read_value(object: &Object, excludes_reasoning: bool) -> Option<Tally> {
-    WireUsage::deserialize(&Value::Object(object.clone())).ok()?.tally(excludes_reasoning)
+    WireUsage::deserialize(object).ok()?.tally(excludes_reasoning)
 }
 
 /// llama.cpp's `timings`, which stand where its usage is missing:

@@ -19,8 +19,11 @@ pub(in crate::api) enum Turn<'a> {
 
 /// The fields of a body that passed the gate, except for one that is read apart.
 pub(in crate::api) fn beside(body: &Body, apart: &str) -> Object {
-    let fields = body.fields().iter().filter(|field| field.key != apart);
-    fields.map(|field| (field.key.to_string(), json::parse(body.value(field)).unwrap_or_default())).collect()
+    let mut beside = Object::with_capacity(body.fields().len());
+    for field in body.fields().iter().filter(|field| field.key != apart) {
+        beside.insert(field.key.to_string(), json::parse(body.value(field)).unwrap_or_default());
+    }
+    beside
 }
 
 /// The messages of the array `key`.
@@ -29,19 +32,19 @@ pub(in crate::api) fn beside(body: &Body, apart: &str) -> Object {
 /// `BadRequest` where the field is missing or no array.
 pub(in crate::api) fn of<'a>(body: &'a Body, key: &'static str) -> Result<Turns<'a>, Fault> {
     let place = Place::Root.key(key);
-    match body.raw(key) {
-        None | Some("null") => Err(missing(key)),
-        Some(raw) if raw.starts_with('[') => Ok(Turns { body, elements: json::elements(raw) }),
-        Some(raw) => Err(list(json::parse(raw.as_bytes()).unwrap_or_default(), &place)
-            .err()
-            .unwrap_or_else(|| missing(key))),
+    match body.raw_bytes(key) {
+        None | Some(b"null") => Err(missing(key)),
+        Some([b'[', ..]) => Ok(Turns { body, elements: body.elements(key) }),
+        Some(raw) => {
+            Err(list(json::parse(raw).unwrap_or_default(), &place).err().unwrap_or_else(|| missing(key)))
+        }
     }
 }
 
 /// See [`of`].
 pub(in crate::api) struct Turns<'a> {
     body: &'a Body,
-    elements: Elements<'a>,
+    elements: Elements<'a, [u8]>,
 }
 
 impl<'a> Iterator for Turns<'a> {
@@ -49,22 +52,20 @@ impl<'a> Iterator for Turns<'a> {
 
     fn next(&mut self) -> Option<Turn<'a>> {
         let (role, content) = match self.elements.pair() {
-            Some([("role", role), ("content", content)] | [("content", content), ("role", role)]) => {
+            Some([(b"role", role), (b"content", content)] | [(b"content", content), (b"role", role)]) => {
                 (role, content)
             }
             Some(pair) => {
-                let read = |(key, raw): (&str, &str)| {
-                    let key = json::text(&format!("\"{key}\"")).unwrap_or_default().into_owned();
-                    (key, json::parse(raw.as_bytes()).unwrap_or_default())
+                let read = |(key, raw): (&[u8], &[u8])| {
+                    let key =
+                        json::text(&format!("\"{}\"", json::text_of(key))).unwrap_or_default().into_owned();
+                    (key, json::parse(raw).unwrap_or_default())
                 };
                 return Some(Turn::Other(Value::Object(pair.into_iter().map(read).collect())));
             }
-            None => {
-                let raw = self.elements.next()?;
-                return Some(Turn::Other(json::parse(raw.as_bytes()).unwrap_or_default()));
-            }
+            None => return Some(Turn::Other(json::parse(self.elements.next()?).unwrap_or_default())),
         };
-        let role = role.get(1..role.len() - 1)?;
-        Some(Turn::Plain(role, Text::written(self.body.bytes().slice_ref(content.as_bytes()))))
+        let role = std::str::from_utf8(role.get(1..role.len() - 1)?).ok()?;
+        Some(Turn::Plain(role, Text::written(self.body.bytes().slice_ref(content))))
     }
 }
