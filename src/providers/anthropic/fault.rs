@@ -122,6 +122,8 @@ mod tests {
             assert_eq!((fault.kind, fault.client_status()), (expected, client), "{kind}: {fault}");
             let inside = inside_success(&serde_json::from_str(&body).unwrap(), 0);
             assert_eq!(inside.kind, expected, "inside: {kind}: {inside}");
+            let unknown = fault.code.as_deref() == Some("model_not_found");
+            assert_eq!(unknown, status == 404, "{kind}: OpenAI's code, for its clients");
         }
     }
 

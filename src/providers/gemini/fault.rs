@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::chat::Object;
 use crate::fault::{Fault, FaultKind, Phase, Retry};
+use crate::providers::openai::fault::UNKNOWN_MODEL;
 use crate::providers::{retry_after, scrub};
 
 /// `{"error": {"code", "message", "status", "details"}}`, read.
@@ -106,6 +107,11 @@ fn seconds(text: &str) -> Option<Duration> {
     Some(retry_after::clamp(number))
 }
 
+/// Whether what was not found is a model, in the words of Gemini's API or of Vertex.
+fn names_model(message: &str) -> bool {
+    message.starts_with("models/") || message.starts_with("Publisher Model")
+}
+
 fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault {
     let kind = kind(status, envelope);
     let after = after.or(envelope.delay).or_else(|| retry_after::from_text(&envelope.message));
@@ -124,6 +130,9 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
     let shown = if kind == FaultKind::ServerError && status < 500 { 502 } else { status };
     let fault = Fault::new(kind, message).status(shown).after(after);
     let fault = match kind {
+        FaultKind::NotFound if names_model(&envelope.message) => {
+            fault.code(UNKNOWN_MODEL).retry(Retry::Elsewhere)
+        }
         // Another target may know the model or take more.
         FaultKind::NotFound | FaultKind::TooLarge => fault.retry(Retry::Elsewhere),
         FaultKind::ServerError if status < 500 => fault.retry(Retry::Elsewhere),
@@ -272,6 +281,18 @@ mod tests {
         ] {
             let fault = of(status, error.clone());
             assert_eq!((fault.kind, fault.client_status()), (kind, client), "{status} {error}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_not_there_has_openais_code() {
+        for (message, code) in [
+            ("models/gemini-0 is not found for API version v1beta", Some("model_not_found")),
+            ("Publisher Model `projects/p/models/x` was not found", Some("model_not_found")),
+            ("Requested entity was not found.", None),
+        ] {
+            let fault = of(404, json!({"message": message, "status": "NOT_FOUND"}));
+            assert_eq!((fault.code.as_deref(), fault.then()), (code, Then::NextTarget), "{message}");
         }
     }
 

@@ -106,8 +106,19 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
         {
             fault.code(envelope.code.clone())
         }
+        FaultKind::NotFound if misses_model(envelope) => fault.code(UNKNOWN_MODEL),
         _ => fault,
     }
+}
+
+/// OpenAI's code for a model that it does not know.
+pub(in crate::providers) const UNKNOWN_MODEL: &str = "model_not_found";
+
+/// Whether a 404 is of the model. Anthropic says `model: claude-x`, Ollama and Cohere `model 'x' not found`.
+fn misses_model(envelope: &Envelope) -> bool {
+    is_unknown_model(envelope)
+        || envelope.message.starts_with("model: ")
+        || mentions(envelope, &["model"]) && mentions(envelope, &["not found"])
 }
 
 /// How vendors say under 400 that they do not take the key.
