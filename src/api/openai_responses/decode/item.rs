@@ -11,6 +11,7 @@ use crate::api::openai_chat::decode::record::{Place, Record, object};
 use crate::api::openai_chat::param::{invalid_value, missing};
 use crate::chat::{Loss, Object, Part, Role, ToolKind};
 use crate::fault::{Fault, Retry};
+use crate::json;
 
 /// Items whose names do not end like the others of OpenAI's own tools.
 const HOSTED: &[&str] = &[
@@ -24,6 +25,11 @@ const HOSTED: &[&str] = &[
     "program",
     "configuration_update",
 ];
+
+/// OpenAI's tools that the client carries out itself, and the field with what is to be done.
+/// <https://platform.openai.com/docs/api-reference/responses/create#responses-create-input>
+const CARRIED_OUT: &[(&str, &str)] =
+    &[("local_shell", "action"), ("shell", "action"), ("apply_patch", "operation")];
 
 /// Fields of an item that say nothing about its content.
 const BOOKKEEPING: &[&str] = &[
@@ -42,6 +48,9 @@ impl Draft<'_> {
         let item = object(value, place)?;
         let word = item.get("type").and_then(Value::as_str).map(str::to_owned);
         let mut fields = Record::new(item, place);
+        if let Some((tool, said)) = word.as_deref().and_then(carried_out) {
+            return self.carried_out(&mut fields, at, place, tool, said);
+        }
         match word.as_deref() {
             Some("message") => self.message(&mut fields, at, place)?,
             None if fields.peek("role").is_some() => self.message(&mut fields, at, place)?,
@@ -139,6 +148,45 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// What the client was asked to do with one of OpenAI's own tools, or what came of it. Other dialects know such a tool as
+    /// a function; left out, the answer to a call would stand there without it.
+    fn carried_out(
+        &mut self,
+        fields: &mut Record<'_>,
+        at: usize,
+        place: &Place<'_>,
+        tool: &str,
+        said: Option<&'static str>,
+    ) -> Result<(), Fault> {
+        // The output of a local shell has the id of its call in a field of another name.
+        let id = match fields.text("call_id")? {
+            Some(id) => id,
+            None => fields.need_text("id")?,
+        };
+        let (role, part) = match said {
+            Some(said) => {
+                let told = format!("{tool}_call told as the call of a function");
+                self.lost.push(Loss::new(place.to_string(), told));
+                let arguments = json::object_to_text(&fields.need_object(said)?);
+                let (kind, signature, cache) = (ToolKind::Function, None, None);
+                let name = tool.to_owned();
+                (Role::Assistant, Part::ToolCall { id, name, arguments, kind, signature, cache })
+            }
+            None => {
+                let is_error = fields.text("status")?.is_some_and(|status| status == "failed");
+                let output = match fields.take("output") {
+                    Some(Value::String(text)) => text,
+                    Some(other) => json::to_text(&other),
+                    None => String::new(),
+                };
+                let content = vec![Part::text(output)];
+                (Role::Tool, Part::ToolResult { id, content, is_error, cache: None })
+            }
+        };
+        self.push(role, part, Origin::Item(at), false);
+        Ok(())
+    }
+
     /// A thought. Its proof stands in `encrypted_content`: ours goes back to whom it belongs, OpenAI's only to OpenAI.
     fn reasoning(&mut self, fields: &mut Record<'_>, at: usize, place: &Place<'_>) -> Result<(), Fault> {
         let content = fields.list("content")?;
@@ -203,6 +251,15 @@ fn unknown_item(id: &str, place: &Place<'_>) -> Fault {
         "item with id '{id}' not found: this gateway keeps it no longer, or never did; send the item itself"
     );
     Fault::bad_request(text, place.to_string()).retry(Retry::Elsewhere)
+}
+
+/// The tool of an item that is a call of one of [`CARRIED_OUT`], with the field of what is to be done, or its output.
+fn carried_out(word: &str) -> Option<(&'static str, Option<&'static str>)> {
+    CARRIED_OUT.iter().find_map(|(tool, said)| match word.strip_prefix(tool)? {
+        "_call" => Some((*tool, Some(*said))),
+        "_call_output" => Some((*tool, None)),
+        _ => None,
+    })
 }
 
 fn is_hosted(word: &str) -> bool {

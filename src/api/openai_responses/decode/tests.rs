@@ -36,6 +36,55 @@ fn roles(decoded: &Decoded) -> Vec<(Role, usize)> {
 }
 
 #[test]
+fn what_the_client_carried_out_keeps_its_call_and_its_output() {
+    let decoded = decoded(json!([
+        {"role": "user", "content": "list"},
+        {"type": "local_shell_call", "id": "lsh_1", "call_id": "c1", "status": "completed",
+            "action": {"type": "exec", "command": ["ls"], "env": {}}},
+        {"type": "function_call_output", "call_id": "c1", "output": "a.rs"},
+        {"type": "local_shell_call", "id": "lsh_2", "call_id": "c2", "action": {"type": "exec", "command": ["w"]}},
+        {"type": "local_shell_call_output", "id": "c2", "output": "{}"},
+        {"type": "shell_call", "call_id": "c3", "action": {"commands": ["pwd"]}},
+        {"type": "shell_call_output", "call_id": "c3",
+            "output": [{"stdout": "/", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}]},
+        {"type": "apply_patch_call", "call_id": "c4",
+            "operation": {"type": "delete_file", "path": "a.rs"}},
+        {"type": "apply_patch_call_output", "call_id": "c4", "status": "failed", "output": "gone"},
+    ]))
+    .unwrap();
+    let parts: Vec<String> = decoded
+        .request
+        .messages
+        .iter()
+        .flat_map(|message| &message.content)
+        .map(|part| match part {
+            Part::ToolCall { id, name, arguments, .. } => format!("{id} {name} {arguments}"),
+            Part::ToolResult { id, content, is_error, .. } => {
+                let [Part::Text { text, .. }] = &content[..] else { panic!("{content:?}") };
+                format!("{id} -> {text} {is_error}")
+            }
+            other => format!("{other:?}").chars().take(4).collect(),
+        })
+        .collect();
+    assert_eq!(
+        parts,
+        [
+            "Text",
+            r#"c1 local_shell {"type":"exec","command":["ls"],"env":{}}"#,
+            "c1 -> a.rs false",
+            r#"c2 local_shell {"type":"exec","command":["w"]}"#,
+            "c2 -> {} false",
+            r#"c3 shell {"commands":["pwd"]}"#,
+            r#"c3 -> [{"stdout":"/","stderr":"","outcome":{"type":"exit","exit_code":0}}] false"#,
+            r#"c4 apply_patch {"type":"delete_file","path":"a.rs"}"#,
+            "c4 -> gone true",
+        ]
+    );
+    assert_eq!(lost(&decoded)[0], "input[1] (local_shell_call told as the call of a function)");
+    assert_eq!(decoded.lost.len(), 4);
+}
+
+#[test]
 fn items_of_one_turn_are_one_message() {
     let decoded = decoded(json!([
         {"role": "developer", "content": "be brief"},
