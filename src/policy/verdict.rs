@@ -125,7 +125,11 @@ impl Route {
     pub(super) fn then(mut self, next: Dynamic) -> Outcome<Self> {
         let next = match next.try_cast_result::<Self>() {
             Ok(route) => route,
-            Err(next) if next.is_string() || next.is::<Candidate>() => Self::to(&next)?,
+            // A target and no settings: nothing is to be merged.
+            Err(next) if next.is_string() || next.is::<Candidate>() => {
+                self.plan.steps.push(Step { choices: vec![(name("then", &next)?, 1.0)] });
+                return Ok(self);
+            }
             Err(next) => {
                 let given = kind(&next);
                 return Err(fault(format!("then: expected a target, an alias or split(…), not {given}")));
