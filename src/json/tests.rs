@@ -321,6 +321,17 @@ proptest! {
         let raw = body.raw("messages").unwrap();
         let of_text: Vec<&[u8]> = super::elements(raw).map(str::as_bytes).collect();
         prop_assert_eq!(body.elements("messages").collect::<Vec<_>>(), of_text);
+        let beginnings: [&[u8]; 2] = [b"{\"role\":", b"{\"content\":"];
+        let mut elements = body.elements("messages");
+        for texts in &all {
+            let found = elements.after(&beginnings);
+            let is_one = texts.len() == 1 && !wide;
+            let quoted = texts.first().map(|text| serde_json::to_string(text).unwrap()).unwrap_or_default();
+            prop_assert_eq!(found, is_one.then_some((0, quoted.as_bytes())));
+            if found.is_none() {
+                elements.next();
+            }
+        }
         let (mut one, mut other) = (body.elements("messages"), super::elements(raw));
         loop {
             let (pair, plain) = (one.pair(), other.pair());

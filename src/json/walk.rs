@@ -63,12 +63,23 @@ impl<'a, T: Json + ?Sized> Elements<'a, T> {
     /// The next element if it is an object of exactly two strings: their keys without quotes, as they are written,
     /// and the strings with theirs. Any other element is not passed over.
     pub fn pair(&mut self) -> Option<[(&'a T, &'a T); 2]> {
-        let start = self.0.at;
-        let pair = self.0.pair();
-        if pair.is_none() {
-            self.0.at = start;
+        self.try_one(Walk::pair)
+    }
+
+    /// The string at the end of the next element, if it is an object that begins with one of `beginnings`, byte by byte, and
+    /// has nothing else; and which of them it is. Any other element is not passed over.
+    pub fn after(&mut self, beginnings: &[&[u8]]) -> Option<(usize, &'a T)> {
+        self.try_one(|walk| walk.after(beginnings))
+    }
+
+    /// Goes back where nothing is found.
+    fn try_one<R>(&mut self, look: impl FnOnce(&mut Walk<'a, T>) -> Option<R>) -> Option<R> {
+        let (at, long) = (self.0.at, self.0.long);
+        let found = look(&mut self.0);
+        if found.is_none() {
+            (self.0.at, self.0.long) = (at, long);
         }
-        pair
+        found
     }
 }
 
@@ -135,6 +146,18 @@ impl<'a, T: Json + ?Sized> Walk<'a, T> {
         (self.byte()? == b'}').then(|| {
             self.at += 1;
             [first, second]
+        })
+    }
+
+    fn after(&mut self, beginnings: &[&[u8]]) -> Option<(usize, &'a T)> {
+        self.skip_separators();
+        let rest = self.text.bytes().get(self.at..)?;
+        let which = beginnings.iter().position(|beginning| rest.starts_with(beginning))?;
+        self.at += beginnings.get(which)?.len();
+        let string = self.string()?;
+        (self.byte()? == b'}').then(|| {
+            self.at += 1;
+            (which, string)
         })
     }
 

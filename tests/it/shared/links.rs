@@ -18,7 +18,7 @@ const LIMITS: &str = "rate_limits:\n  - { name: all, limits: { requests: 1000/da
 
 fn slow() -> Upstream {
     Upstream::start(|_| {
-        let mut acts = vec![Act::Pause(Duration::from_millis(400))];
+        let mut acts = vec![Act::Pause(Duration::from_millis(900))];
         acts.extend(acts::says("once"));
         acts
     })
@@ -29,7 +29,7 @@ async fn at_both(gateways: &[Gateway; 2], key: &str) {
     let [first, second] = gateways;
     let question = cold("slow", "ann");
     let (a, b) = tokio::join!(with_key(first, key, &question), async {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
         with_key(second, key, &question).await
     });
     assert_eq!((a.said(), b.said()), ("once".into(), "once".into()), "{key}");

@@ -47,10 +47,24 @@ pub(in crate::api) struct Turns<'a> {
     elements: Elements<'a, [u8]>,
 }
 
+/// How messages begin as most SDKs write them, and who speaks in each.
+const USUAL: [(&[u8], &str); 4] = [
+    (b"{\"role\":\"user\",\"content\":", "user"),
+    (b"{\"role\":\"assistant\",\"content\":", "assistant"),
+    (b"{\"role\":\"system\",\"content\":", "system"),
+    (b"{\"role\":\"developer\",\"content\":", "developer"),
+];
+
 impl<'a> Iterator for Turns<'a> {
     type Item = Turn<'a>;
 
     fn next(&mut self) -> Option<Turn<'a>> {
+        let text = |content| Text::written(self.body.bytes().slice_ref(content));
+        if let Some((which, content)) = self.elements.after(&USUAL.map(|(beginning, _)| beginning))
+            && let Some((_, role)) = USUAL.get(which)
+        {
+            return Some(Turn::Plain(role, text(content)));
+        }
         let (role, content) = match self.elements.pair() {
             Some([(b"role", role), (b"content", content)] | [(b"content", content), (b"role", role)]) => {
                 (role, content)
@@ -66,6 +80,6 @@ impl<'a> Iterator for Turns<'a> {
             None => return Some(Turn::Other(json::parse(self.elements.next()?).unwrap_or_default())),
         };
         let role = std::str::from_utf8(role.get(1..role.len() - 1)?).ok()?;
-        Some(Turn::Plain(role, Text::written(self.body.bytes().slice_ref(content))))
+        Some(Turn::Plain(role, text(content)))
     }
 }

@@ -167,7 +167,7 @@ impl Draft<'_> {
             Some(said) => {
                 let told = format!("{tool}_call told as the call of a function");
                 self.lost.push(Loss::new(place.to_string(), told));
-                let arguments = json::object_to_text(&fields.need_object(said)?);
+                let arguments = json::object_to_text(&fields.object(said)?.unwrap_or_default());
                 let (kind, signature, cache) = (ToolKind::Function, None, None);
                 let name = tool.to_owned();
                 (Role::Assistant, Part::ToolCall { id, name, arguments, kind, signature, cache })
