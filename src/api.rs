@@ -49,7 +49,7 @@ use tokio::time::Instant;
 use crate::caller::Caller;
 use crate::clock::{Clock, Dice};
 use crate::fault::Fault;
-use crate::gateway::{Arrived, Gateway, Snapshot, Unread};
+use crate::gateway::{Arrived, Aside, Door, Gateway, Snapshot, Unread};
 use crate::heap;
 use crate::keys::Auth;
 
@@ -58,6 +58,23 @@ pub struct Api {
     gateway: Gateway,
     clock: Arc<dyn Clock>,
     dice: Dice,
+}
+
+/// What is known of a request beside its bytes.
+struct Arrival {
+    snapshot: Arc<Snapshot>,
+    version: Option<usize>,
+    address: Option<IpAddr>,
+    at: Instant,
+    request_id: Arc<str>,
+}
+
+impl Arrival {
+    fn at(self, door: &'static dyn Door, path: &'static str, head: http::request::Parts) -> Arrived {
+        let Self { snapshot, version, address, at, request_id } = self;
+        let (method, uri, headers) = (head.method, head.uri, head.headers);
+        Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id }
+    }
 }
 
 impl Api {
@@ -95,9 +112,13 @@ impl Api {
         if let Some(uri) = elsewhere::enter(&head.uri) {
             head.uri = uri;
         }
+        let arrival = Arrival { snapshot: snapshot.clone(), version, address, at, request_id };
         let mut response = match cors::refuse_strangers(&head, &snapshot.cors) {
-            Err(fault) if matches!(snapshot.auth, Auth::None) => reply::fault(&fault, &request_id),
-            _ => self.answer(head, body, &snapshot, version, address, at, request_id).await,
+            Err(fault) if matches!(snapshot.auth, Auth::None) => {
+                let reply = reply::fault(&fault, &arrival.request_id);
+                self.pass_aside(&head, &arrival, &Caller::default(), reply, Some(fault.code_str()))
+            }
+            _ => self.answer(head, body, arrival).await,
         };
         if let Some(version) = snapshot.version(version) {
             response.headers_mut().extend(version.headers.clone());
@@ -111,79 +132,108 @@ impl Api {
         response
     }
 
-    #[allow(clippy::too_many_arguments, reason = "all that is known of a request, taken apart once")]
     async fn answer<B: Unread>(
         &self,
         head: http::request::Parts,
         body: B,
-        snapshot: &Arc<Snapshot>,
-        version: Option<usize>,
-        address: Option<IpAddr>,
-        at: Instant,
-        request_id: Arc<str>,
+        arrival: Arrival,
     ) -> Response<ReplyBody> {
-        let route = match routes::find(&head) {
-            Ok(route) => route,
-            Err(refusal) => return refusal.reply(&request_id),
-        };
-        if !matches!(route, routes::Route::Door { .. })
-            && let Some(version) = snapshot.version(version)
-            && let Err(fault) = version.in_service(self.clock.unix_ms())
-        {
-            return reply::fault(&fault, &request_id);
-        }
-        let mut caller = Caller { address, ..Caller::default() };
-        if !matches!(route, routes::Route::Door { .. }) {
-            let known = self.gateway.caller(snapshot, &head.headers, &head.uri, address, route.endpoint());
-            match known.await {
-                Ok(known) => caller = known,
-                Err(fault) => return reply::fault_at(route.tongue(), &fault, &request_id),
-            }
-        }
-        match route {
-            routes::Route::Door { door, path } => {
-                let (method, uri, headers) = (head.method, head.uri, head.headers);
-                let snapshot = snapshot.clone();
-                let arrived =
-                    Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
+        match routes::find(&head) {
+            Ok(routes::Route::Door { door, path }) => {
+                let arrived = arrival.at(door, path, head);
                 // Boxed where it begins: what is around it is moved once more, into the listener's box.
                 reply::served(heap::pinned(|| self.gateway.serve(arrived, body)).await)
             }
+            Ok(route) => heap::pinned(|| self.aside(route, head, body, arrival)).await,
+            Err(refusal) => {
+                let reply = refusal.reply(&arrival.request_id);
+                self.pass_aside(&head, &arrival, &Caller::default(), reply, Some(refusal.code()))
+            }
+        }
+    }
+
+    /// Answers what no door is for.
+    async fn aside<B: Unread>(
+        &self,
+        route: routes::Route,
+        head: http::request::Parts,
+        body: B,
+        arrival: Arrival,
+    ) -> Response<ReplyBody> {
+        let (snapshot, version, request_id) =
+            (arrival.snapshot.clone(), arrival.version, &arrival.request_id);
+        let refuse = |door, fault: &Fault| {
+            let reply = reply::fault_at(door, fault, request_id);
+            self.pass_aside(&head, &arrival, &Caller::default(), reply, Some(fault.code_str()))
+        };
+        if let Some(version) = snapshot.version(version)
+            && let Err(fault) = version.in_service(self.clock.unix_ms())
+        {
+            return refuse(&openai_chat::OpenAiChat, &fault);
+        }
+        let known =
+            self.gateway.caller(&snapshot, &head.headers, &head.uri, arrival.address, route.endpoint());
+        let caller = match known.await {
+            Ok(known) => known,
+            Err(fault) => return refuse(route.tongue(), &fault),
+        };
+        let reply = match route {
+            routes::Route::Door { door, path } => {
+                let arrived = arrival.at(door, path, head);
+                return reply::served(heap::pinned(|| self.gateway.serve(arrived, body)).await);
+            }
             routes::Route::Awaits(door, path) => {
-                let (method, uri, headers) = (head.method, head.uri, head.headers);
-                let (snapshot, id) = (snapshot.clone(), request_id.clone());
-                let arrived =
-                    Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
-                match awaits::open(door, &self.gateway, arrived) {
+                let id = request_id.clone();
+                return match awaits::open(door, &self.gateway, arrival.at(door, path, head)) {
                     Ok((awaited, answer)) => reply::awaiting(awaited, answer, &id),
                     Err(fault) => reply::fault_at(door, &fault, &id),
-                }
+                };
             }
             routes::Route::Response(lookup) => {
                 let shelf = self.gateway.shelf(&caller);
                 Box::pin(shelf.look_elsewhere(lookup.wanted())).await;
-                let Some(door) = door_of(&lookup, &shelf, &head.uri) else {
-                    return lookup.reply(&shelf, &head.uri, &request_id);
-                };
-                let (method, uri, headers) = (head.method, head.uri, head.headers);
-                let (snapshot, path) = (snapshot.clone(), "/v1/responses/{id}");
-                let arrived =
-                    Arrived { snapshot, version, door, path, method, uri, headers, address, at, request_id };
-                reply::served(heap::pinned(|| self.gateway.serve(arrived, body)).await)
+                if let Some(door) = door_of(&lookup, &shelf, &head.uri) {
+                    let arrived = arrival.at(door, "/v1/responses/{id}", head);
+                    return reply::served(heap::pinned(|| self.gateway.serve(arrived, body)).await);
+                }
+                lookup.reply(&shelf, &head.uri, request_id)
             }
             routes::Route::Estimate => {
-                let told = Box::pin(self.estimate(body, snapshot, version, &caller)).await;
-                estimate::reply(told, &request_id)
+                let told = Box::pin(self.estimate(body, &snapshot, version, &caller)).await;
+                estimate::reply(told, request_id)
             }
             routes::Route::Models(shelf) => {
                 let sight = (&*self.gateway.prices(), &caller);
-                shelf.list(snapshot, sight, version, head.uri.query(), &request_id)
+                shelf.list(&snapshot, sight, version, head.uri.query(), request_id)
             }
             routes::Route::Model(shelf, id) => {
                 let sight = (&*self.gateway.prices(), &caller);
-                shelf.one(snapshot, sight, version, &id, &request_id)
+                shelf.one(&snapshot, sight, version, &id, request_id)
             }
-        }
+        };
+        self.pass_aside(&head, &arrival, &caller, reply, None)
+    }
+
+    /// Notes a request that did not go through the line, and gives back its answer.
+    fn pass_aside(
+        &self,
+        head: &http::request::Parts,
+        arrival: &Arrival,
+        caller: &Caller,
+        reply: Response<ReplyBody>,
+        error: Option<&str>,
+    ) -> Response<ReplyBody> {
+        self.gateway.pass_aside(&Aside {
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            address: arrival.address,
+            caller,
+            request_id: &arrival.request_id,
+            took: arrival.at.elapsed(),
+            status: reply.status().as_u16(),
+            error,
+        });
+        reply
     }
 
     async fn estimate<B: Unread>(

@@ -27,6 +27,7 @@ mod raw;
 mod said;
 mod secrecy;
 mod sequel;
+mod shape;
 mod switch;
 mod token;
 mod watchdog;

@@ -32,6 +32,8 @@ pub struct Fault {
     pub param: Option<Cow<'static, str>>,
     /// The HTTP status that the upstream answered or the policy chose; `None` means the kind's own status.
     pub status: Option<u16>,
+    /// What the client is shown in its place; `None` means the same one.
+    pub shown: Option<u16>,
     /// Whether the whole request had gone out to an upstream that gave no answer, so that it may be paid for.
     pub sent: bool,
 }
@@ -208,6 +210,7 @@ impl Fault {
             code: None,
             param: None,
             status: None,
+            shown: None,
             sent: false,
         }
     }
@@ -229,9 +232,15 @@ impl Fault {
         self
     }
 
-    /// Keeps the status that the upstream answered (or that a policy chose).
+    /// Keeps the status that the upstream answered (or that a policy chose), also for the client.
     pub fn status(mut self, status: u16) -> Self {
-        self.status = Some(status);
+        (self.status, self.shown) = (Some(status), None);
+        self
+    }
+
+    /// Keeps the status that the upstream answered. The client is shown what it was shown before.
+    pub fn answered(mut self, status: u16) -> Self {
+        (self.shown, self.status) = (Some(self.client_status()), Some(status));
         self
     }
 
@@ -263,7 +272,7 @@ impl Fault {
     /// A provider's 401 or 403 concerns *our* key, so the client sees 502. What is said of our account's money (402, a
     /// 429 for an empty quota) is kept, because the client's own retries cannot help. 529 becomes 503.
     pub fn client_status(&self) -> u16 {
-        match (self.kind, self.status) {
+        match (self.kind, self.shown.or(self.status)) {
             (FaultKind::Credentials, Some(status @ (402 | 429))) => status,
             (FaultKind::Credentials, _) => 502,
             (_, Some(529)) => 503,
@@ -295,5 +304,24 @@ mod tests {
     #[test]
     fn overload_529_leaves_the_house_as_503() {
         assert_eq!(Fault::new(FaultKind::Overloaded, "overloaded").status(529).client_status(), 503);
+    }
+
+    #[test]
+    fn the_client_is_shown_another_status_than_was_answered() {
+        use FaultKind as K;
+        for (fault, answered, shown) in [
+            (Fault::new(K::ServerError, "not here"), 405, 502),
+            (Fault::new(K::Timeout(Phase::FirstByte), "late"), 408, 504),
+            (Fault::new(K::RateLimited, "slow down").status(429), 400, 429),
+            (Fault::new(K::Overloaded, "overloaded").status(529), 500, 503),
+            (Fault::new(K::Credentials, "who are you").status(401), 498, 502),
+            (Fault::new(K::Credentials, "pay").status(402), 400, 402),
+        ] {
+            let fault = fault.answered(answered);
+            assert_eq!((fault.status, fault.client_status()), (Some(answered), shown), "{fault}");
+            // Also where it is said once more.
+            let fault = fault.answered(answered);
+            assert_eq!((fault.status, fault.client_status()), (Some(answered), shown), "{fault}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod admission;
 mod admit;
 mod arms;
+mod aside;
 mod awaited;
 mod batch;
 mod beside;
@@ -53,6 +54,7 @@ use tokio::sync::watch::Receiver;
 
 pub use admission::Admission;
 pub use arms::rolled_back;
+pub use aside::Aside;
 pub use awaited::{Awaited, Begin, Begun, Refused};
 pub use beside::{Beside, Role, Side};
 pub use conversation::{Conversation, Takeover, Talk};

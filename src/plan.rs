@@ -379,7 +379,7 @@ pub struct AttemptRecord {
     /// `provider/model`.
     #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
     pub target: TargetName,
-    /// `ok`, or the fault's kind.
+    /// `ok`, or the fault's word.
     pub outcome: Cow<'static, str>,
     /// HTTP status of the upstream, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -431,7 +431,7 @@ impl AttemptRecord {
     pub fn failed(target: TargetName, fault: &Fault, took: Duration) -> Self {
         Self {
             target,
-            outcome: fault.kind.as_str().into(),
+            outcome: fault.word().into(),
             status: fault.status,
             ms: (took.as_secs_f64() * 1e6).round() / 1e3,
             role: Role::Primary,
@@ -483,5 +483,28 @@ mod as_ms {
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_has_the_word_of_the_fault_and_the_status_that_was_answered() {
+        for (fault, outcome, status) in [
+            (Fault::new(FaultKind::ServerError, "no").answered(405), "server_error", Some(405)),
+            (
+                Fault::new(FaultKind::Credentials, "who are you").status(401),
+                "upstream_credentials",
+                Some(401),
+            ),
+            (Fault::new(FaultKind::Credentials, "pay").status(402), "upstream_account", Some(402)),
+            (Fault::new(FaultKind::Truncated, "broke off"), "upstream_truncated", None),
+        ] {
+            let target = TargetName { provider: "p".into(), model: "m".into() };
+            let record = AttemptRecord::failed(target, &fault, Duration::ZERO);
+            assert_eq!((&*record.outcome, record.status), (outcome, status), "{fault:?}");
+        }
     }
 }

@@ -29,7 +29,9 @@ impl TargetName {
 
 impl fmt::Display for TargetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.provider, self.model)
+        f.write_str(&self.provider)?;
+        f.write_str("/")?;
+        f.write_str(&self.model)
     }
 }
 

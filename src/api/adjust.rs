@@ -37,8 +37,26 @@ use Place::{Deep, In, Nowhere, Top};
 pub(super) const CHAT: Places =
     Places { named: &[("max_tokens", Top(&["max_completion_tokens", "max_tokens"]))], open: true };
 
-/// OpenAI's legacy completions, embeddings and the like.
+/// OpenAI's legacy completions.
 pub(super) const PLAIN: Places = Places { named: &[], open: true };
+
+/// Embeddings: nothing is written, so nothing of what steers writing has a place.
+pub(super) const EMBEDDINGS: Places = Places {
+    named: &[
+        ("temperature", Nowhere),
+        ("top_p", Nowhere),
+        ("top_k", Nowhere),
+        ("max_tokens", Nowhere),
+        ("stop", Nowhere),
+        ("seed", Nowhere),
+        ("n", Nowhere),
+        ("presence_penalty", Nowhere),
+        ("frequency_penalty", Nowhere),
+        ("reasoning_effort", Nowhere),
+        ("service_tier", Nowhere),
+    ],
+    open: true,
+};
 
 /// OpenAI's Responses.
 pub(super) const RESPONSES: Places = Places {
@@ -246,6 +264,13 @@ mod tests {
         let mut missing = Vec::new();
         let set = MESSAGES.set(&body("{}"), &[("seed".into(), json!(1))], &mut missing).unwrap();
         assert_eq!((set.bytes().as_ref(), missing), (b"{}".as_slice(), vec!["seed".into()]));
+        let mut missing = Vec::new();
+        let both = [("temperature".into(), json!(1)), ("dimensions".into(), json!(9))];
+        let set = EMBEDDINGS.set(&body("{}"), &both, &mut missing).unwrap();
+        assert_eq!(
+            (set.bytes().as_ref(), missing),
+            (br#"{"dimensions":9}"#.as_slice(), vec!["temperature".into()])
+        );
         let wrong =
             CONTENTS.set(&body(r#"{"generationConfig":7}"#), &[("seed".into(), json!(1))], &mut Vec::new());
         assert_eq!(

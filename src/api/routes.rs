@@ -279,6 +279,11 @@ fn model_door(head: &Parts) -> Option<(&'static str, &'static dyn Door)> {
 }
 
 impl Refusal {
+    /// The code of its error.
+    pub(super) fn code(&self) -> &str {
+        self.fault.code_str()
+    }
+
     /// The response that says so.
     pub(super) fn reply(&self, request_id: &str) -> Response<ReplyBody> {
         let mut response = reply::fault_at(self.door, &self.fault, request_id);

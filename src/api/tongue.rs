@@ -192,7 +192,8 @@ impl Tongue {
             let path = format!("answer.choices[{choice}].finish_reason");
             lost.push(Loss::new(path, format!("{raw} told as {word}")));
         }
-        if finish.stop_sequence.is_some() && !self.stop_sequence {
+        // Where a provider says nothing of the end, a policy's stop word made it, and nothing of anybody's is lost.
+        if finish.stop_sequence.is_some() && finish.raw.is_some() && !self.stop_sequence {
             lost.drop(choice, ".stop_sequence");
         }
     }

@@ -25,6 +25,8 @@ pub(super) enum Answering {
     Passing(Passing),
     /// Broken off on purpose.
     Cut(Box<Cut>),
+    /// With its first bytes, which were looked at already.
+    Begun(Bytes, Box<Answering>),
 }
 
 /// Pieces to be played, each after its delay.
@@ -59,7 +61,22 @@ impl Answering {
             Self::Local(script) => script.poll_piece(cx).map(|piece| piece.map(Ok)),
             Self::Passing(passing) => passing.poll_chunk(cx),
             Self::Cut(cut) => cut.poll_chunk(cx),
+            Self::Begun(first, rest) => match std::mem::take(first) {
+                none if none.is_empty() => rest.poll_chunk(cx),
+                first => Poll::Ready(Some(Ok(first))),
+            },
         }
+    }
+
+    /// Whether it is made inside the process.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+
+    /// Gives back the bytes that came last.
+    pub(super) fn put_back(&mut self, first: Bytes) {
+        let rest = std::mem::replace(self, Self::Local(Script::new(Vec::new())));
+        *self = Self::Begun(first, Box::new(rest));
     }
 
     /// Bytes that are still to come, where that is known.
@@ -67,6 +84,7 @@ impl Answering {
         match self {
             Self::Http(body) => body.size_hint().exact(),
             Self::Passing(_) | Self::Cut(_) => None,
+            Self::Begun(first, rest) => Some(rest.left()? + first.len() as u64),
             Self::Local(script) => Some(script.pieces.iter().map(|(_, piece)| piece.len() as u64).sum()),
         }
     }

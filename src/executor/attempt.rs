@@ -22,6 +22,7 @@ use super::opening::looked_at;
 use super::passing;
 use super::said::written;
 use super::secrecy::{Secrets, borne, fetched};
+use super::shape::Shape;
 use super::watchdog::Watchdog;
 use super::{Answered, Executor, Job, Raw, RawForm};
 use crate::breaker::{Heard, Pass, Verdict};
@@ -105,7 +106,7 @@ impl Executor {
         if let Some(make) = instead {
             let Some(relayed) = self.counter.beside(make).await else {
                 let fault = Fault::new(FaultKind::Unavailable, "too many prompts wait to be counted");
-                meters.attempt(fault.kind.as_str(), page.fail(&fault));
+                meters.attempt(fault.word(), page.fail(&fault));
                 return Err(fault.after(Some(Duration::from_secs(1))));
             };
             page.lose(&relayed.lost);
@@ -130,7 +131,7 @@ impl Executor {
                 if let Answered::Raw(raw) = &answered
                     && let Some(fault) = raw.complaint()
                 {
-                    meters.attempt(fault.kind.as_str(), page.fail(fault));
+                    meters.attempt(fault.word(), page.fail(fault));
                     self.blame(job, target, fault, now, (pass, hold.as_mut(), berth.as_ref()));
                 } else {
                     let took = page.succeed(status, answered.usage_beside(role));
@@ -153,7 +154,7 @@ impl Executor {
                 Ok(answered)
             }
             Err(fault) => {
-                meters.attempt(fault.kind.as_str(), page.fail(&fault));
+                meters.attempt(fault.word(), page.fail(&fault));
                 self.blame(job, target, &fault, now, (pass, hold.as_mut(), berth.as_ref()));
                 if Verdict::of(&fault) != Verdict::Void {
                     busy.iter_mut().for_each(|busy| busy.took(now.elapsed(), false, Instant::now()));
@@ -285,7 +286,7 @@ impl Executor {
         }
         // Pinned where they lie: what is waited for by value is made, and then moved as a whole.
         let answered = if streams {
-            pin!(streamed(job, target, page, body, is_json(&headers), due, self.counter.clone())).await
+            pin!(streamed(job, target, page, body, Shape::of(&headers), due, self.counter.clone())).await
         } else {
             let answered = pin!(whole(job, target, page, body, (status, &headers), due)).await;
             answered.map(|whole| self.reckoned(job, whole))
@@ -449,11 +450,16 @@ async fn streamed(
     target: &Target,
     page: &Page<'_>,
     mut body: Answering,
-    json: bool,
+    shape: Shape,
     due: Due,
     counter: Arc<Counter>,
 ) -> Result<Answered, Fault> {
     let idle = target.vendor.deadlines.idle;
+    let json = match shape {
+        Shape::Stream => false,
+        // Boxed, as all that few requests need.
+        _ => Box::pin(shape.is_whole(target, &mut body, due)).await?,
+    };
     let json = json && target.vendor.interpreter.is_none();
     let (body, relay, tally) = if is_slow(target) {
         let late = |at: Instant| passed(at, due, Phase::Idle);
@@ -661,11 +667,4 @@ pub(super) fn by_provider(mut fault: Fault) -> Fault {
         fault.message = format!("no answer from the provider: {}", fault.message).into();
     }
     fault
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("application/json"))
 }

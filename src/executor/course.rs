@@ -425,6 +425,11 @@ impl<'j> Course<'j> {
                 self.note_full(resting.why, resting.wait);
             }
             Ok(Err(Some(resting))) => self.rests(resting),
+            // Who has no time left when he comes was counted where he waited.
+            Err(_) if now < until => {
+                let wait = self.lane(target).wait(self.job.tenant);
+                self.note_in_vain(why, ticket.gave_up(), wait);
+            }
             Ok(Err(None)) | Err(_) => {
                 let wait = self.lane(target).wait(self.job.tenant);
                 self.note_full(why, wait);

@@ -285,7 +285,7 @@ impl Journal {
     pub fn broke(&self, fault: &Fault) -> bool {
         let mut pages = self.pages();
         let good = pages.attempts.iter_mut().rev().find(|attempt| attempt.outcome == "ok");
-        good.map(|good| good.outcome = fault.kind.as_str().into()).is_some()
+        good.map(|good| good.outcome = fault.word().into()).is_some()
     }
 
     /// A target was passed over without an attempt.

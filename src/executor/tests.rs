@@ -581,15 +581,36 @@ async fn each_of_several_whose_key_is_refused_is_tried_with_another() {
     assert_eq!(asked, ["one/401-1", "two/401-2", "one/401-1", "two/401-2"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_waited_in_line_was_asked_when_its_turn_came_and_not_before_others() {
+/// The provider `busy` takes one request at once.
+fn with_a_busy_provider() -> Executor {
     use crate::queue::LaneTerms;
     use crate::target::ConcurrencyRules;
     let executor = executor();
     let rules = ConcurrencyRules { max: Some(1), ..ConcurrencyRules::default() };
+    let providers = [("busy".into(), rules)].into();
+    executor.lanes.configure(LaneTerms { providers, ..LaneTerms::default() });
     executor
-        .lanes
-        .configure(LaneTerms { providers: [("busy".into(), rules)].into(), ..LaneTerms::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_in_vain_is_told_how_long() {
+    let executor = with_a_busy_provider();
+    let mut job = job_of(&["ok", "spare"], false);
+    let take = |target: &mut Target| {
+        target.name.provider = "busy".into();
+        executor.lanes.of(&target.name, || true).enter().expect("a place")
+    };
+    let _taken: Vec<_> = job.targets.iter_mut().map(take).collect();
+    let began = Instant::now();
+    let fault = executor.carry_out(&job).await.err().expect("nobody leaves");
+    assert_eq!(fault.code_str(), "target_busy");
+    assert_eq!(fault.message, "the target is busy, and 5.0 s in its line were in vain");
+    assert_eq!(began.elapsed().as_secs(), 5, "in one line or in both");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_in_line_was_asked_when_its_turn_came_and_not_before_others() {
+    let executor = with_a_busy_provider();
     let mut job = job_of(&["302", "400"], false);
     let vendor = Arc::new(Vendor::bare("busy", Arc::new(Actor)));
     let name = TargetName { provider: "busy".into(), model: "400".into() };

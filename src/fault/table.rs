@@ -42,7 +42,7 @@ pub enum Counts {
 /// One kind of fault.
 #[derive(Debug)]
 pub struct Row {
-    /// The name in metrics, logs and `faults:`.
+    /// The name in metrics, records and `faults:`.
     pub word: &'static str,
     /// The kind.
     pub kind: FaultKind,
@@ -147,11 +147,16 @@ impl Fault {
     /// The row of the table: that of the account where the provider wants money.
     pub fn row(&self) -> &'static Row {
         let unpaid = self.kind == FaultKind::Credentials
-            && (self.status == Some(402) || self.code.as_deref() == Some("insufficient_quota"));
+            && (self.client_status() == 402 || self.code.as_deref() == Some("insufficient_quota"));
         if unpaid {
             return TABLE.iter().find(|row| row.word == ACCOUNT).unwrap_or(&UNKNOWN);
         }
         self.kind.row()
+    }
+
+    /// What an attempt ended with, in metrics, records and `faults:`.
+    pub fn word(&self) -> &'static str {
+        self.row().word
     }
 
     /// What happens after it: as the table says, unless its provider's dialect knows better.
@@ -208,13 +213,14 @@ impl FaultRules {
         Ok(())
     }
 
-    /// What happens after this fault. A rule for its status counts more than one for its kind.
+    /// What happens after this fault. A rule for the status that was answered, whatever the client is shown, counts more
+    /// than one for its kind.
     pub fn of(&self, fault: &Fault) -> FaultRule {
         let usual = || FaultRule { then: fault.then(), after: None };
         if self.0.is_empty() {
             return usual();
         }
-        let word = fault.row().word;
+        let word = fault.word();
         let by_status =
             self.0.iter().find(|(which, _)| matches!(which, Which::Status(s) if Some(*s) == fault.status));
         let by_word = || self.0.iter().find(|(which, _)| *which == Which::Word(word));
@@ -296,6 +302,40 @@ mod tests {
         for unknown in ["overload", "200", "policy_error"] {
             let error = rules.add(unknown, rule(Stop)).unwrap_err();
             assert!(error.contains("overloaded"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_rule_for_a_status_is_for_the_one_that_was_answered() {
+        let mut rules = FaultRules::default();
+        for (which, then) in [("405", NextTarget), ("502", Stop), ("408", Stop), ("upstream_account", Stop)] {
+            rules.add(which, FaultRule { then, after: None }).unwrap();
+        }
+        for (fault, answered, then) in [
+            (Fault::new(K::ServerError, "no"), 405, NextTarget),
+            (Fault::new(K::ServerError, "no"), 502, Stop),
+            (Fault::new(K::ServerError, "no"), 418, Then::Retry),
+            (Fault::new(K::Timeout(Phase::FirstByte), "late"), 408, Stop),
+            (Fault::new(K::Timeout(Phase::FirstByte), "late"), 504, NextTarget),
+            (Fault::new(K::Credentials, "pay").status(402), 400, Stop),
+            (Fault::new(K::Credentials, "who are you"), 400, OtherKey),
+        ] {
+            let fault = fault.answered(answered);
+            assert_eq!(rules.of(&fault).then, then, "{answered}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn an_account_that_is_not_paid_has_a_word_of_its_own() {
+        let fault = |kind, status| Fault::new(kind, "no").status(status);
+        for (fault, word) in [
+            (fault(K::Credentials, 402), ACCOUNT),
+            (fault(K::Credentials, 402).answered(400), ACCOUNT),
+            (fault(K::Credentials, 429).code("insufficient_quota"), ACCOUNT),
+            (fault(K::Credentials, 401), "upstream_credentials"),
+            (fault(K::Budget, 402), "budget_exceeded"),
+        ] {
+            assert_eq!(fault.word(), word, "{fault:?}");
         }
     }
 

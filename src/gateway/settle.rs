@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use self::due::Due;
 use self::written::Ending;
+pub(super) use self::written::{millis, timestamp};
 use super::Figures;
 use super::arms::Owed;
 use super::observe;
@@ -515,7 +516,7 @@ impl Settlement {
         }
         if let Some(later) = self.later.take() {
             let (session, known) = *later;
-            self.tags.extend(session.tags().into_iter().skip(known));
+            add_later(&mut self.tags, &session, known);
             if let (Some(papers), Some(say)) = (&mut self.papers, &self.say) {
                 papers.went_on(&session, say.heard());
             }
@@ -531,7 +532,9 @@ impl Settlement {
         let explained = papers.explain.then(|| {
             let (attempts, mut candidates) = (self.journal.so_far(), self.candidates.clone());
             self.pass_over(&mut candidates, &attempts);
-            let outline = self.outline(Outcome::Ok, self.rule.clone(), self.tags.clone());
+            let mut tags = self.tags.clone();
+            self.later.iter().for_each(|later| add_later(&mut tags, &later.0, later.1));
+            let outline = self.outline(Outcome::Ok, self.rule.clone(), tags);
             let record = Record { facts: None, attempts, candidates, ..outline };
             let mut copy = papers.copy(self.later.as_ref().map(|later| &later.0));
             copy.watched(self.found.as_ref().map(|found| found.answers()).unwrap_or_default());
@@ -548,6 +551,16 @@ impl Settlement {
             .filter(|model| self.snapshot.catalogue_of(self.version).lists(model))
             .cloned()
             .unwrap_or_else(|| "other".into())
+    }
+}
+
+/// Adds the tags that policies have put on a request since it was decided, when they were `known`.
+fn add_later(tags: &mut Vec<(Arc<str>, Arc<str>)>, session: &Session, known: usize) {
+    for tag in session.tags().into_iter().skip(known) {
+        // A hook that is asked again says the same again.
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
     }
 }
 

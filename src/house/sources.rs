@@ -156,6 +156,12 @@ impl Paths {
         dirs.flat_map(|dir| folders(dir)).map(|(dir, _)| dir)
     }
 
+    /// Policies that are symlinks: they change where these lead to.
+    pub(super) fn linked_policies(&self) -> Vec<PathBuf> {
+        let all = self.policy_dirs().filter_map(|dir| listing(&dir).ok()).flatten();
+        all.filter(|path| path.is_symlink()).collect()
+    }
+
     /// A policy of each folder beside the policies that nobody reads.
     pub(super) fn unread(&self) -> Vec<PathBuf> {
         let read: BTreeSet<PathBuf> = self.policy_dirs().collect();

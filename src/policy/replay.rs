@@ -92,7 +92,7 @@ fn turn(
                 let said = session.on_error_now(FailedAttempt {
                     target: target(name),
                     attempt: *attempt,
-                    kind: TABLE.iter().find(|row| row.kind.as_str() == kind)?.kind,
+                    kind: TABLE.iter().find(|row| row.word == kind)?.kind,
                     status: *status,
                     retry_after: retry_after_ms.map(Duration::from_millis),
                 });

@@ -252,8 +252,9 @@ impl Ring {
     pub fn unpaid(&self, hold: &Hold, now: Instant, dice: &Dice) {
         let Some(account) = self.keys.get(hold.place).map(|key| key.account.clone()) else { return };
         for key in self.keys.iter().filter(|key| key.account == account) {
-            key.state.load().refused(now, dice.unit());
-            alarm(&self.provider, &key.name, "the account pays for nothing more");
+            if key.state.load().refused(now, dice.unit()) {
+                alarm(&self.provider, &key.name, "the account pays for nothing more");
+            }
         }
     }
 

@@ -373,6 +373,14 @@ impl Ticket {
         let _ = tokio::time::timeout(at_most, self.bell.news.notified()).await;
     }
 
+    /// It leaves the line, as its time is over. How long it has waited in vain comes back.
+    pub fn gave_up(self) -> Duration {
+        let waited = self.joined.elapsed();
+        self.lane.refused("timeout", self.tenant, Refused { wait: waited, full: false });
+        self.note(waited);
+        waited
+    }
+
     /// It leaves the line for the target.
     pub fn served(self) {
         let now = Instant::now();
@@ -382,9 +390,13 @@ impl Ticket {
         }
         state.last = Some(now);
         drop(state);
+        self.note(now.saturating_duration_since(self.joined));
+    }
+
+    fn note(&self, waited: Duration) {
         histogram!("tollgate_queue_wait_seconds", "provider" => self.lane.target.provider.to_string(),
             "priority" => self.tenant.priority().word())
-        .record(now.saturating_duration_since(self.joined).as_secs_f64());
+        .record(waited.as_secs_f64());
     }
 }
 

@@ -171,7 +171,7 @@ impl TargetMeters {
         }
     }
 
-    /// Counts one attempt: `ok` or the kind of its fault.
+    /// Counts one attempt: `ok` or the word of its fault.
     pub fn attempt(&self, outcome: &'static str, took: Duration) {
         self.upstream.record(took.as_secs_f64());
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);

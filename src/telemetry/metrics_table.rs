@@ -100,13 +100,14 @@ table! {
     Gauge     "tollgate_memory_resident_bytes" [] "memory of the process";
     Gauge     "tollgate_memory_limit_bytes" [] "memory that it may have, as far as it knows; 0 without a limit";
     Gauge     "tollgate_queue_waiting" ["provider", "model"] "requests that wait for a configured model";
-    Histogram "tollgate_queue_wait_seconds" ["provider", "priority"] "waits of requests that were served in the end";
-    Counter   "tollgate_queue_refused_total" ["provider", "reason", "priority"] "waits that were refused or broken off: full, late where it would have taken too long, pushed_out by another tenant or a higher priority";
+    Histogram "tollgate_queue_wait_seconds" ["provider", "priority"] "waits in line of requests that were served in the end, or whose time was over";
+    Counter   "tollgate_queue_refused_total" ["provider", "reason", "priority"] "waits that were refused or broken off: full, late where it would have taken too long, timeout where the whole wait was in vain, pushed_out by another tenant or a higher priority";
     Gauge     "tollgate_concurrency_limit" ["provider", "model"] "requests that a configured model gets at once, written or learnt; 0 without a limit";
     Gauge     "tollgate_conversations" [] "conversations over a WebSocket that run now";
     Gauge     "tollgate_connections" [] "open client connections";
     Counter   "tollgate_connections_refused_total" ["reason"] "client connections closed before their first request; reason is total, address, tls_handshake or first_byte";
     Counter   "tollgate_requests_refused_total" ["reason"] "requests that the listener refused before they were read, by kind of fault; they stand in no other metric";
+    Counter   "tollgate_other_requests_total" ["status"] "requests that no model was asked for: lists of models, estimates, stored responses, and what led nowhere or was refused at the door; they stand in no other metric";
     Counter   "tollgate_accept_errors_total" [] "failures to accept a connection, for example because file descriptors ran out";
     Counter   "tollgate_decisions_written_total" [] "decision records written to disk";
     Counter   "tollgate_decisions_dropped_total" [] "decision records dropped because the disk did not keep up or could not be written";

@@ -212,3 +212,64 @@ async fn a_providers_key_comes_out_nowhere_whatever_it_looks_like() {
         assert!(!log.contains(key), "{log}");
     }
 }
+
+#[tokio::test]
+async fn what_no_model_is_asked_for_has_a_line_and_a_count_too() {
+    let (_up, gateway) = house();
+    for (method, path, status) in [
+        (Method::GET, "/v1/models?key=sk-secret", 200),
+        (Method::GET, "/v1/models/nothing", 404),
+        (Method::POST, "/v1/chat/complete", 404),
+        (Method::GET, "/v1/chat/completions", 405),
+    ] {
+        let request = client::request(method.clone(), path, "");
+        let reply = client::open(gateway.clients, request).await.unwrap().rest().await;
+        assert_eq!(reply.status, status, "{path}");
+        let line = gateway.record(reply.header("x-request-id")).await;
+        let bare = path.split('?').next().unwrap();
+        assert_eq!((&line["path"], &line["method"]), (&json!(bare), &json!(method.as_str())), "{line}");
+        assert_eq!((&line["status"], &line["address"]), (&json!(status), &json!("127.0.0.1")), "{line}");
+    }
+    assert_eq!(gateway.metric("tollgate_other_requests_total", &["404"]).await, 2.0);
+    assert!(!format!("{:?}", gateway.access()).contains("sk-secret"));
+}
+
+#[tokio::test]
+async fn a_guessed_key_leaves_the_address_it_came_from() {
+    let up = Upstream::start(|_| acts::says("ok"));
+    let config = format!("auth: keys\nproviders:\n{}", provider("up", &up.url()));
+    let gateway = gateway::start(&config);
+    let reply = client::get(gateway.clients, "/v1/models").await;
+    let line = gateway.record(reply.header("x-request-id")).await;
+    assert_eq!((reply.status, &line["status"], &line["address"]), (401, &json!(401), &json!("127.0.0.1")));
+    assert_eq!(line["error"], reply.error()["code"], "{line}");
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_a_stream_is_told_as_one_and_a_whole_answer_is_read() {
+    let up = Upstream::start(|heard| {
+        let kind = |kind: &'static str| [("content-type", kind)];
+        match heard.model().as_str() {
+            "page" => acts::answer(200, &kind("text/html"), "<!doctype html><p>sign in</p>"),
+            "plain" => acts::answer(200, &kind("text/plain"), acts::completion("all of it").to_string()),
+            "mute" => acts::answer(200, &[], acts::completion("all of it").to_string()),
+            _ => acts::answer(
+                200,
+                &kind("text/plain"),
+                format!("{}{}", acts::events(&["bit ", "by bit"]), acts::ENDING),
+            ),
+        }
+    });
+    let gateway = gateway::start(&format!("providers:\n{}", provider("up", &up.url())));
+    let reply = chat(gateway.clients, &client::ask_stream("up/page")).await;
+    assert_eq!(
+        (reply.status, reply.error()["code"].as_str()),
+        (502, Some("upstream_malformed")),
+        "{reply:?}"
+    );
+    assert!(reply.error()["message"].as_str().unwrap().contains("a page"), "{reply:?}");
+    for (model, said) in [("up/plain", "all of it"), ("up/mute", "all of it"), ("up/events", "bit by bit")] {
+        let reply = chat(gateway.clients, &client::ask_stream(model)).await;
+        assert_eq!((reply.status, reply.streamed().as_str()), (200, said), "{model}: {reply:?}");
+    }
+}

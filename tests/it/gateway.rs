@@ -268,8 +268,9 @@ impl Drop for Gateway {
 /// A line with the fields of its `record` beside its own.
 fn flat(line: &str) -> Option<Value> {
     let mut line: Value = serde_json::from_str(line).ok()?;
-    let record = line.as_object_mut()?.remove("record")?;
-    for (name, value) in record.as_object()? {
+    // Requests that no model is asked for have none.
+    let record = line.as_object_mut()?.remove("record").unwrap_or_default();
+    for (name, value) in record.as_object().into_iter().flatten() {
         line[name] = value.clone();
     }
     Some(line)

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::acts;
-use crate::client::{ask, ask_stream, chat, eventually_async, post};
+use crate::client::{self, ask, ask_stream, chat, eventually_async, post};
 use crate::gateway::{self, Gateway, provider};
 use crate::upstream::{Heard, Upstream};
 
@@ -109,6 +110,7 @@ async fn an_answer_ends_before_an_unwanted_text_also_across_pieces() {
         (reply.said().as_str(), &reply.json()["choices"][0]["finish_reason"]),
         ("One two ", &json!("stop"))
     );
+    assert_eq!(reply.header("x-tollgate-warnings"), "", "nothing of the client's is lost");
 
     let reply = chat(gateway.clients, &ask_stream("fast")).await;
     assert_eq!(told(&reply.text()), ("One two ".into(), "stop".into()), "{}", reply.text());
@@ -305,4 +307,19 @@ async fn greedy_policies_end_within_their_deadline() {
         assert!(policy_us < 500_000.0, "{script} took {policy_us} µs");
         assert!(gateway.log().iter().any(|line| line.contains("10-hooks.rhai:")), "{:#?}", gateway.log());
     }
+}
+
+#[tokio::test]
+async fn tags_of_a_later_hook_are_explained_and_stand_there_once() {
+    let rule = "fn on_request(req) { req.tag(\"a\", \"1\"); route(\"busy/m\").retries(1).then(\"a/m\") }
+        fn on_error(req, err) { req.tag(\"why\", err.kind); }";
+    let (_ups, gateway) = town(rule);
+    let mut request = client::request(Method::POST, "/v1/chat/completions", &ask("fast").to_string());
+    request.headers_mut().insert("x-tollgate-explain", "1".parse().unwrap());
+    let reply = client::open(gateway.clients, request).await.unwrap().rest().await;
+    let explained: Value = serde_json::from_str(reply.header("x-tollgate-explain")).unwrap();
+    let tags = &explained["tags"];
+    let why = tags.as_array().unwrap().iter().filter(|tag| tag[0] == "why").count();
+    assert_eq!((&tags[0], why), (&json!(["a", "1"]), 1), "{explained:#}");
+    assert_eq!(gateway.record(reply.header("x-request-id")).await["tags"], *tags);
 }

@@ -186,6 +186,25 @@ async fn who_cannot_be_served_in_time_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn who_waited_in_vain_is_counted_and_told_how_long() {
+    let upstream = Upstream::start(|_| acts::after(Duration::from_secs(2), acts::says("late")));
+    let gateway = gateway::start(&format!(
+        "queue: {{ size: 2, max_wait: 500ms }}\nproviders:\n  up: {{ dialect: openai, base_url: \"{}\", keys: [ env:TEST_KEY ], concurrency: 1 }}\n",
+        upstream.url()
+    ));
+    let to = gateway.clients;
+    let mut replies = at_once(3, move |_| async move { chat(to, &ask("up/m")).await }).await;
+    replies.sort_by_key(|reply| reply.status);
+    assert_eq!(replies.iter().map(|reply| reply.status).collect::<Vec<_>>(), [200, 503, 503]);
+    for reply in &replies[1..] {
+        assert_eq!(reply.error()["code"], "target_busy", "{reply:#?}");
+        assert!(reply.text().contains(" s in its line were in vain"), "{reply:#?}");
+    }
+    assert_eq!(gateway.metric("tollgate_queue_refused_total", &["reason=\"timeout\""]).await, 2.0);
+    assert_eq!(gateway.metric("tollgate_queue_wait_seconds_count", &[]).await, 2.0);
+}
+
+#[tokio::test]
 async fn other_targets_of_the_plan_are_asked_before_anybody_waits() {
     let Limited { upstream: first, .. } = limited();
     let second = Upstream::start(|_| acts::says("second"));

@@ -96,6 +96,19 @@ async fn the_only_key_is_tried_again_although_it_was_refused() {
 }
 
 #[tokio::test]
+async fn the_only_key_is_out_for_no_longer_however_often_it_is_tried_all_the_same() {
+    let upstream = Upstream::start(|_| acts::error(401, "a moment of confusion"));
+    let gateway = gateway::start(&format!("providers:\n{}", gateway::provider("up", &upstream.url())));
+    for _ in 0..8 {
+        assert_eq!(chat(gateway.clients, &ask("up/m")).await.status, 502);
+    }
+    assert_eq!(upstream.heard().len(), 8);
+    let key = provider(&gateway, "up").await["keys"][0].clone();
+    assert!(key["retry_in_ms"].as_u64().is_some_and(|ms| ms <= 22_000), "{key:#}");
+    assert_eq!(gateway.metric("tollgate_key_refusals_total", &[]).await, 1.0);
+}
+
+#[tokio::test]
 async fn an_account_without_money_takes_its_keys_out_and_no_other_account() {
     let (upstream, gateway) = pool("", |key, _| match key {
         "key-one" | "key-two" => acts::error(402, "pay"),
@@ -104,6 +117,9 @@ async fn an_account_without_money_takes_its_keys_out_and_no_other_account() {
     let reply = chat(gateway.clients, &ask("up/m")).await;
     assert_eq!(reply.status, 402, "{reply:#?}");
     assert_eq!(upstream.heard().len(), 1, "the second key is of the same account");
+    let record = gateway.record(reply.header("x-request-id")).await;
+    assert_eq!(record["attempts"][0]["outcome"], "upstream_account", "{record:#}");
+    assert_eq!(gateway.metric("tollgate_attempts_total", &["outcome=\"upstream_account\""]).await, 1.0);
     let keys = provider(&gateway, "up").await["keys"].clone();
     assert_eq!((keys[0]["state"].clone(), keys[1]["state"].clone()), ("refused".into(), "refused".into()));
 }
@@ -326,6 +342,31 @@ async fn the_content_filter_is_the_callers_unless_the_provider_says_otherwise() 
     let reply = chat(gateway.clients, &ask("first/busy")).await;
     assert_eq!((reply.status, first.heard_for("busy").len()), (503, 1), "{reply:#?}");
     assert!(!reply.header("retry-after").is_empty());
+}
+
+#[tokio::test]
+async fn rules_policies_and_records_go_by_the_status_that_the_provider_answered() {
+    let upstream = Upstream::start(|heard| match heard.model().parse() {
+        Ok(status) => acts::error(status, "no"),
+        Err(_) => acts::says("spare"),
+    });
+    let config = format!(
+        "retries: {{ retries: 0 }}\nproviders:\n  up: {{ dialect: openai, base_url: \"{}\", keys: [ env:TEST_KEY ], \
+         faults: {{ \"405\": next_target, \"408\": stop, \"502\": stop }} }}\n\
+         models:\n  m405: {{ targets: [ up/405 ], fallback: [ up/spare ] }}\n  m408: {{ targets: [ up/408 ], fallback: [ up/spare ] }}\n  \
+         m424: {{ targets: [ up/424 ], fallback: [ up/spare ] }}\n",
+        upstream.url()
+    );
+    let policy = r#"fn on_error(req, err) {
+        if err.status == 424 { return reject(418, "seen", "the policy saw it"); }
+    }"#;
+    let gateway = gateway::setup(&config).policy("10-seen.rhai", policy).start();
+    for (answered, shown) in [(405, 200), (408, 504), (424, 418)] {
+        let reply = chat(gateway.clients, &ask(&format!("m{answered}"))).await;
+        assert_eq!(reply.status, shown, "{answered}: {reply:#?}");
+        let record = gateway.record(reply.header("x-request-id")).await;
+        assert_eq!(record["attempts"][0]["status"], answered, "{record:#}");
+    }
 }
 
 #[tokio::test]

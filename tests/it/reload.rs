@@ -289,3 +289,20 @@ async fn a_running_stream_ends_on_the_snapshot_it_began_with() {
     let rest = live.rest().await;
     assert!(rest.whole && rest.text().contains("and done") && rest.text().contains("[DONE]"), "{rest:#?}");
 }
+
+#[tokio::test]
+async fn a_policy_that_is_a_link_changes_with_the_file_it_leads_to() {
+    let upstream = parrot();
+    let config = format!("providers:\n{}", provider("up", &upstream.url()));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let real = elsewhere.path().join("shared.rhai");
+    fs::write(&real, rule("one")).unwrap();
+    let setup = gateway::setup(&config);
+    fs::create_dir_all(setup.path().join("policies")).unwrap();
+    std::os::unix::fs::symlink(&real, setup.path().join("policies/10-rule.rhai")).unwrap();
+    let gateway = setup.start();
+    until(&gateway, "one").await;
+    fs::write(&real, rule("two")).unwrap();
+    let took = until(&gateway, "two").await;
+    assert!(took < SOON, "an edit behind a link took {took:?}");
+}

@@ -110,3 +110,18 @@ async fn tokens_that_bedrock_counts_in_headers_are_booked() {
     let record = gateway.record(reply.header("x-request-id")).await;
     assert_eq!(record["usage"]["input"], 7, "{record}");
 }
+
+#[tokio::test]
+async fn what_a_policy_says_of_writing_does_not_reach_vectors() {
+    let upstream =
+        Upstream::start(|_| acts::whole(200, &json!({"data": [{"index": 0, "embedding": [0.5]}]})));
+    let url = upstream.url();
+    let config = format!("providers:\n{}", gateway::provider("up", &url));
+    let rule = "fn on_request(req) { route(\"up/m\").set(\"temperature\", 0.2).set(\"max_tokens\", 300).set(\"dimensions\", 1) }";
+    let gateway = gateway::setup(&config).policy("10-set.rhai", rule).start();
+    let reply = post(gateway.clients, "/v1/embeddings", &json!({"model": "any", "input": "a"})).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(upstream.heard().pop().unwrap().json(), json!({"model": "m", "input": "a", "dimensions": 1}));
+    let told = reply.header("x-tollgate-warnings");
+    assert!(told.contains("temperature") && told.contains("max_tokens"), "{told}");
+}

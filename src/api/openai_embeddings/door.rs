@@ -56,7 +56,7 @@ impl Asked for Ask {
         parameters: &[(Arc<str>, Value)],
         missing: &mut Vec<Arc<str>>,
     ) -> Result<Option<Arc<dyn Asked>>, Fault> {
-        let body = adjust::PLAIN.set(self.body(), parameters, missing)?;
+        let body = adjust::EMBEDDINGS.set(self.body(), parameters, missing)?;
         let again = Self::read(body).map_err(|fault| adjust::blamed(&fault))?;
         Ok(Some(Arc::new(again)))
     }

@@ -1,5 +1,6 @@
 //! What the client is told when nothing helps.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{Bar, Course};
@@ -44,6 +45,17 @@ impl End {
 impl Course<'_> {
     /// The line of a target takes too long.
     pub(super) fn note_full(&mut self, why: Bar, wait: Duration) {
+        self.note_busy(why, "the target is busy, and too many requests wait for it already", wait);
+    }
+
+    /// It has waited for so long in the line of a target, and had no turn.
+    pub(super) fn note_in_vain(&mut self, why: Bar, waited: Duration, wait: Duration) {
+        let waited = waited.as_secs_f64();
+        self.note_busy(why, format!("the target is busy, and {waited:.1} s in its line were in vain"), wait);
+    }
+
+    /// `busy` is told where it is the target that has no room.
+    fn note_busy(&mut self, why: Bar, busy: impl Into<Cow<'static, str>>, wait: Duration) {
         let fault = match why {
             Bar::Key(Why::UsedUp) => {
                 let text = "the provider's limits for the gateway's keys are used up";
@@ -53,10 +65,7 @@ impl Course<'_> {
                 let text = "the gateway's own limits for its keys at the provider are used up";
                 Fault::new(FaultKind::RateLimited, text).code("key_limits")
             }
-            Bar::Busy | Bar::Breaker => {
-                let text = "the target is busy, and too many requests wait for it already";
-                Fault::new(FaultKind::Unavailable, text).code("target_busy")
-            }
+            Bar::Busy | Bar::Breaker => Fault::new(FaultKind::Unavailable, busy).code("target_busy"),
         };
         self.note(None, self.begun, fault.after(Some(wait.clamp(SHORTEST_AFTER, LONGEST_AFTER))));
     }

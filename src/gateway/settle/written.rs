@@ -170,13 +170,14 @@ impl Settlement {
     }
 }
 
-fn timestamp(unix_ms: u64) -> String {
+/// When, in words.
+pub(in crate::gateway) fn timestamp(unix_ms: u64) -> String {
     let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(ms).map(|t| format!("{t:.3}")).unwrap_or_default()
 }
 
 /// Milliseconds with three decimals.
-fn millis(duration: Duration) -> f64 {
+pub(in crate::gateway) fn millis(duration: Duration) -> f64 {
     micros(duration).round() / 1e3
 }
 

@@ -225,7 +225,7 @@ fn retry_of(status: u16) -> Retry {
 }
 
 /// What the plugin says of an answer that is an error.
-fn blamed(said: &DialectFault, status: u16) -> Fault {
+fn blamed(said: &DialectFault, answered: u16) -> Fault {
     let kind = match said.kind {
         DialectFaultKind::RateLimited => FaultKind::RateLimited,
         DialectFaultKind::Overloaded => FaultKind::Overloaded,
@@ -239,11 +239,11 @@ fn blamed(said: &DialectFault, status: u16) -> Fault {
     };
     let status = match said.kind {
         DialectFaultKind::NoCredit => 402,
-        _ => status,
+        _ => answered,
     };
-    let text = presentable(&said.message).unwrap_or_else(|| format!("the provider answered {status}"));
+    let text = presentable(&said.message).unwrap_or_else(|| format!("the provider answered {answered}"));
     let after = said.retry_after_ms.map(|ms| Duration::from_millis(ms).min(LONGEST_PAUSE));
-    let fault = Fault::new(kind, text).status(status).after(after);
+    let fault = Fault::new(kind, text).status(status).answered(answered).after(after);
     match said.code.as_deref().and_then(presentable) {
         Some(code) => fault.code(code),
         None => fault,

@@ -92,6 +92,7 @@ fn directories(paths: &Paths) -> BTreeSet<PathBuf> {
             add(parent);
         }
     }
+    paths.linked_policies().iter().for_each(|file| add(file));
     all.insert(paths.plugins.dir.clone());
     all.extend(paths.policy_dirs());
     all

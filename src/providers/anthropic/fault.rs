@@ -61,9 +61,15 @@ pub(super) fn unfinished() -> Fault {
 }
 
 fn broke(fault: Fault) -> Fault {
-    Fault::new(FaultKind::Credentials, "the gateway's account at the provider has no credit left")
-        .status(402)
-        .after(fault.after)
+    let broke =
+        Fault::new(FaultKind::Credentials, "the gateway's account at the provider has no credit left")
+            .status(402)
+            .after(fault.after);
+    // Whatever was answered, the client is shown a 402.
+    match fault.status {
+        Some(status) => broke.answered(status),
+        None => broke,
+    }
 }
 
 /// What is wrong with a conversation that the provider keeps: Anthropic's SDKs (2.12 of Python's) go on by this word.
@@ -110,6 +116,8 @@ mod tests {
             ),
             (401, "authentication_error", "invalid x-api-key", K::Credentials, 502),
             (402, "billing_error", "pay", K::Credentials, 402),
+            (403, "billing_error", "pay", K::Credentials, 402),
+            (408, "timeout_error", "late", K::Timeout(Phase::FirstByte), 504),
             (403, "permission_error", "no", K::Credentials, 502),
             (404, "not_found_error", "model: x", K::NotFound, 404),
             (413, "request_too_large", "Request exceeds the maximum size", K::TooLarge, 413),
@@ -120,6 +128,7 @@ mod tests {
             let body = format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}}}}"#);
             let fault = from_answer(status, &HeaderMap::new(), body.as_bytes(), 0);
             assert_eq!((fault.kind, fault.client_status()), (expected, client), "{kind}: {fault}");
+            assert_eq!(fault.status, Some(status), "{kind}: {fault}");
             let inside = inside_success(&serde_json::from_str(&body).unwrap(), 0);
             assert_eq!(inside.kind, expected, "inside: {kind}: {inside}");
             let unknown = fault.code.as_deref() == Some("model_not_found");

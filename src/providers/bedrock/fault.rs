@@ -24,7 +24,7 @@ pub(super) fn from_answer(status: u16, headers: &HeaderMap, body: &[u8], now_ms:
         return openai::fault::from_answer(status, headers, body, now_ms);
     };
     let after = retry_after::from_headers(headers, now_ms);
-    said.fault().unwrap_or_else(|| said.by_status(status, headers, now_ms)).after(after)
+    said.fault().unwrap_or_else(|| said.by_status(status, headers, now_ms)).answered(status).after(after)
 }
 
 /// An error object where an answer was due.
@@ -286,6 +286,7 @@ mod tests {
         ] {
             let fault = of(status, name, message);
             assert_eq!((fault.kind, fault.client_status()), (kind, client), "{name}: {message}: {fault}");
+            assert_eq!(fault.status, Some(status), "{name}: {message}: {fault}");
             if kind == K::Credentials {
                 assert!(!fault.message.contains("arn"), "{fault}");
             }

@@ -8,13 +8,13 @@ use crate::providers::openai::fault as openai;
 
 /// An error answer. `body` may be cut, may be HTML, may be empty.
 pub(super) fn from_answer(status: u16, headers: &HeaderMap, body: &[u8], now_ms: u64) -> Fault {
-    let status = match status {
+    let read_as = match status {
         // A token that is no longer valid; the request that the caller has left.
         498 => 401,
         499 => 504,
-        other => other,
+        other => return openai::from_answer(other, headers, body, now_ms),
     };
-    openai::from_answer(status, headers, body, now_ms)
+    openai::from_answer(read_as, headers, body, now_ms).answered(status)
 }
 
 /// An error object where an answer or a stream event was due.

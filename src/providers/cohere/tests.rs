@@ -369,21 +369,22 @@ fn answers_that_broke_off_are_faults() {
 #[test]
 fn statuses_have_their_meaning() {
     use FaultKind as K;
-    for (status, message, kind) in [
-        (400, "invalid request: list of tools must not be empty", K::BadRequest),
-        (401, "invalid api token", K::Credentials),
-        (402, "please add a payment method", K::Credentials),
-        (404, "model 'x' not found", K::NotFound),
-        (422, "invalid request", K::BadRequest),
-        (429, "You are using a Trial key, which is limited to 10 API calls / minute.", K::RateLimited),
-        (498, "invalid token", K::Credentials),
-        (499, "request cancelled", K::ServerError),
-        (500, "internal server error", K::ServerError),
-        (503, "overloaded", K::Overloaded),
+    for (status, message, kind, shown) in [
+        (400, "invalid request: list of tools must not be empty", K::BadRequest, 400),
+        (401, "invalid api token", K::Credentials, 502),
+        (402, "please add a payment method", K::Credentials, 402),
+        (404, "model 'x' not found", K::NotFound, 404),
+        (422, "invalid request", K::BadRequest, 422),
+        (429, "You are using a Trial key, which is limited to 10 API calls / minute.", K::RateLimited, 429),
+        (498, "invalid token", K::Credentials, 502),
+        (499, "request cancelled", K::ServerError, 504),
+        (500, "internal server error", K::ServerError, 500),
+        (503, "overloaded", K::Overloaded, 503),
     ] {
         let body = json!({"id": "x", "message": message}).to_string();
         let fault = cohere().fault(status, &http::HeaderMap::new(), body.as_bytes());
         assert_eq!(fault.kind, kind, "{status} {message}: {fault}");
+        assert_eq!((fault.status, fault.client_status()), (Some(status), shown), "{message}: {fault}");
     }
 }
 

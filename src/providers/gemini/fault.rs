@@ -117,18 +117,17 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
     let after = after.or(envelope.delay).or_else(|| retry_after::from_text(&envelope.message));
     if kind == FaultKind::Credentials {
         // Never the upstream's text: it may show a part of the key or the project's name.
-        let status = if matches!(status, 402 | 403) { status } else { 401 };
         return Fault::new(kind, "the provider refused the gateway's credentials")
             .status(status)
             .after(after);
     }
     if let FaultKind::Timeout(_) = kind {
-        return Fault::new(kind, "the provider timed out").after(after);
+        return Fault::new(kind, "the provider timed out").answered(status).after(after);
     }
     let message =
         scrub::scrub(&envelope.message).unwrap_or_else(|| format!("the provider answered {status}"));
     let shown = if kind == FaultKind::ServerError && status < 500 { 502 } else { status };
-    let fault = Fault::new(kind, message).status(shown).after(after);
+    let fault = Fault::new(kind, message).status(shown).answered(status).after(after);
     let fault = match kind {
         FaultKind::NotFound if names_model(&envelope.message) => {
             fault.code(UNKNOWN_MODEL).retry(Retry::Elsewhere)
@@ -281,6 +280,7 @@ mod tests {
         ] {
             let fault = of(status, error.clone());
             assert_eq!((fault.kind, fault.client_status()), (kind, client), "{status} {error}");
+            assert_eq!(fault.status, Some(status), "{error}");
         }
     }
 
@@ -308,6 +308,7 @@ mod tests {
         ] {
             let fault = of(status, json!({"message": "no"}));
             assert_eq!((fault.then(), fault.client_status()), (then, client), "{status}");
+            assert_eq!(fault.status, Some(status));
         }
         let aborted = inside_success(&json!({"error": {"message": "x", "status": "ABORTED"}}));
         assert_eq!(aborted.then(), Then::Retry);

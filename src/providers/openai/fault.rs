@@ -75,9 +75,12 @@ fn classify(status: u16, envelope: &Envelope, after: Option<Duration>) -> Fault 
             return fault("the provider refused the gateway's credentials");
         }
         FaultKind::Timeout(_) => {
-            return Fault::new(kind, "the provider timed out").after(after);
+            return Fault::new(kind, "the provider timed out").answered(status).after(after);
         }
-        _ => Fault::new(kind, message(status, envelope)).status(shown_status(kind, status)).after(after),
+        _ => Fault::new(kind, message(status, envelope))
+            .status(shown_status(kind, status))
+            .answered(status)
+            .after(after),
     };
     let fault = match kind {
         // The request is too large for this account or model; another may take it.
@@ -607,6 +610,14 @@ mod tests {
         ] {
             let fault = of(status, body);
             assert_eq!((fault.kind, fault.client_status()), (kind, client), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_status_that_was_answered_is_kept_whatever_the_client_is_shown() {
+        for (status, shown) in [(403, 502), (405, 502), (408, 504), (422, 422), (426, 502), (498, 503)] {
+            let fault = of(status, "");
+            assert_eq!((fault.status, fault.client_status()), (Some(status), shown), "{status}");
         }
     }
 

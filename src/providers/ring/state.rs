@@ -173,7 +173,8 @@ impl State {
             learnt.take(tokens, now);
         }
         let probe = match &mut troubles.out {
-            Some(out) if !out.probing => {
+            // Before its time it is tried for want of another: a refusal then says nothing new.
+            Some(out) if now >= out.until && !out.probing => {
                 out.probing = true;
                 true
             }

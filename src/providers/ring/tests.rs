@@ -122,16 +122,38 @@ async fn a_refused_key_is_out_and_one_request_finds_out_whether_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_key_that_is_tried_for_want_of_another_is_out_for_no_longer() {
+    let ring = ring(&[1.0], Balance::Weighted, None);
+    let (model, dice) = (Arc::from("m"), Dice::loaded(1));
+    let forced = || ring.least_bad(wish(&model), Instant::now()).unwrap();
+    let wait = || ring.choose(wish(&model), &dice, Instant::now()).err().unwrap().wait.as_secs();
+    for _ in 0..8 {
+        forced().refused(Instant::now(), &dice);
+        assert!((18..22).contains(&wait()), "{} s", wait());
+    }
+    tokio::time::advance(Duration::from_secs(23)).await;
+    ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap().refused(Instant::now(), &dice);
+    assert!((36..44).contains(&wait()), "{} s: its time had come", wait());
+    forced().good(Instant::now());
+    assert_eq!(ring.looks(Instant::now())[0].state, "ok", "it is accepted, whoever asked");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_account_that_is_not_paid_takes_its_keys_out_and_no_others() {
     let mut keys: Vec<_> = ["a", "b", "c"].map(|name| key(name, KeyLimits::default())).into();
     keys[2].account = "second".into();
-    let ring = Ring::new("p".into(), keys, Balance::Weighted, None);
+    let ring = Ring::new("unpaid".into(), keys, Balance::Weighted, None);
     let (model, dice) = (Arc::from("m"), Dice::loaded(1));
     let hold = (0..30).map(|_| ring.choose(wish(&model), &dice, Instant::now()).unwrap().unwrap());
     let hold = hold.into_iter().find(|hold| *hold.name == *"a").unwrap();
-    ring.unpaid(&hold, Instant::now(), &dice);
-    let states: Vec<_> = ring.looks(Instant::now()).iter().map(|look| look.state).collect();
-    assert_eq!(states, ["refused", "refused", "ok"]);
+    for time in 1..=3 {
+        ring.unpaid(&hold, Instant::now(), &dice);
+        let states: Vec<_> = ring.looks(Instant::now()).iter().map(|look| look.state).collect();
+        assert_eq!(states, ["refused", "refused", "ok"]);
+        let alarms =
+            crate::telemetry::alerts().into_iter().filter(|alarm| alarm.about["provider"] == "unpaid");
+        assert_eq!(alarms.count(), 2, "one for each key, also after {time} of them");
+    }
 }
 
 #[tokio::test(start_paused = true)]
