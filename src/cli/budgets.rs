@@ -55,10 +55,10 @@ pub(super) enum BudgetsCommand {
 #[derive(Debug, Args)]
 pub(super) struct Terms {
     /// The limit in US dollars.
-    #[arg(long, conflicts_with = "tokens")]
+    #[arg(long, conflicts_with = "tokens", allow_negative_numbers = true)]
     dollars: Option<f64>,
     /// The limit in tokens, in and out.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     tokens: Option<u64>,
     /// `hour`, `day`, `week`, `month` or `total`.
     #[arg(long)]
@@ -66,7 +66,7 @@ pub(super) struct Terms {
     /// The time zone in which days, weeks and months begin.
     #[arg(long)]
     zone: Option<String>,
-    /// Which requests count: `team=x`, `model=gpt-4*`, `tag:feature=search`; several must all hold.
+    /// Which requests count: `team=x`, `model=gpt-4*`, `tag:feature=search`; several must all hold, of one name any.
     #[arg(long = "for", value_name = "NAME=WORD")]
     of: Vec<String>,
     /// One budget for each `user`, `team`, `key`, `model`, `provider` or `tag:NAME`.
@@ -79,7 +79,7 @@ pub(super) struct Terms {
     #[arg(long)]
     shrink: bool,
     /// Percent of the limit at which an alert is raised.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
     alerts: Vec<u32>,
     /// Any other field of a budget as JSON: `{"rolling": true, "overrun": 5}`.
     #[arg(long, value_name = "JSON")]
@@ -144,15 +144,23 @@ impl Terms {
                 _ => return Err(format!("--more: `{text}` is no JSON object")),
             },
         };
-        let mut of = Map::new();
+        let (mut of, mut tags) = (Map::new(), Map::new());
         for word in &self.of {
-            let Some((name, value)) = word.split_once('=') else {
-                return Err(format!("--for: write `{word}` as NAME=WORD"));
+            let Some((name, value)) = word.split_once('=').filter(|(name, _)| *name != "tags") else {
+                return Err(format!("--for: write `{word}` as NAME=WORD or tag:NAME=WORD"));
             };
-            match name.strip_prefix("tag:") {
-                Some(tag) => of.entry("tags").or_insert_with(|| json!({}))[tag] = value.into(),
-                None => drop(of.insert(name.to_owned(), value.into())),
-            }
+            let words = match name.strip_prefix("tag:") {
+                Some(tag) => tags.entry(tag).or_insert(Value::Null),
+                None => of.entry(name).or_insert(Value::Null),
+            };
+            *words = match words.take() {
+                Value::Null => value.into(),
+                Value::Array(words) => words.into_iter().chain([value.into()]).collect(),
+                one => json!([one, value]),
+            };
+        }
+        if !tags.is_empty() {
+            of.insert("tags".to_owned(), tags.into());
         }
         let given = [
             ("dollars", json!(self.dollars), self.dollars.is_some()),
@@ -219,4 +227,48 @@ fn print(value: &Value) {
 fn escaped(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        terms: Terms,
+    }
+
+    fn fields(words: &[&str]) -> Result<Value, String> {
+        Line::try_parse_from(["budget"].iter().chain(words)).unwrap().terms.fields().map(Value::Object)
+    }
+
+    #[test]
+    fn what_is_said_several_times_of_one_name_is_a_list() {
+        for (words, expected) in [
+            (&["--for", "team=x"][..], json!({ "team": "x" })),
+            (&["--for", "team=x", "--for", "team=y"], json!({ "team": ["x", "y"] })),
+            (
+                &["--for", "team=x", "--for", "user=a", "--for", "team=y", "--for", "team=z"],
+                json!({ "team": ["x", "y", "z"], "user": "a" }),
+            ),
+            (
+                &["--for", "tag:a=1", "--for", "tag:b=2", "--for", "tag:a=3"],
+                json!({ "tags": { "a": ["1", "3"], "b": "2" } }),
+            ),
+        ] {
+            assert_eq!(fields(words), Ok(json!({ "for": expected })), "{words:?}");
+        }
+        for word in ["team", "tags=x"] {
+            let refused = fields(&["--for", word, "--for", "tag:a=1"]).unwrap_err();
+            assert!(refused.contains("tag:NAME=WORD"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_amount_below_nothing_is_read_so_that_the_gateway_refuses_it() {
+        assert_eq!(fields(&["--dollars", "-5"]), Ok(json!({ "dollars": -5.0, "tokens": null })));
+    }
 }

@@ -1,6 +1,6 @@
 //! `tollgate check`: everything that `serve` would refuse, before it is served.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::clock::SystemClock;
@@ -65,6 +65,12 @@ pub(super) fn warnings(house: &House, built: &Built) -> Diagnostics {
     let mut all = house.warnings().clone();
     if built.snapshot.catalogue.vendors().is_empty() {
         all.0.push(nobody_answers(house));
+    }
+    for (at, source) in house.checked().config.prices.sources.iter().enumerate() {
+        if !source.from.contains("://") && !Path::new(&source.from).is_file() {
+            let text = format!("the price list `{}` is not there", source.from);
+            all.0.push(house.fault_at(&["prices", "sources", &at.to_string(), "from"], text).warning());
+        }
     }
     all
 }

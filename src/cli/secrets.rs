@@ -76,6 +76,7 @@ fn done(command: &SecretsCommand, config: Option<PathBuf>) -> Result<(), String>
 }
 
 fn set(house: &House, store: &mut Keystore, name: &str, action: &str) -> Result<(), String> {
+    store.try_key()?;
     let mut text = Zeroizing::new(String::new());
     let read = std::io::stdin().lock().take(64 << 10).read_to_string(&mut text);
     read.map_err(|error| format!("standard input: {error}"))?;

@@ -32,15 +32,15 @@ pub(super) struct UsageArgs {
     /// The time zone in which days, weeks and months begin, such as `Europe/Berlin`.
     #[arg(long, default_value = "UTC")]
     zone: String,
-    /// Only what is so: `--only user=anna`; several must all hold.
+    /// Only what is so, word for word: `--only user=anna`; several must all hold.
     #[arg(long, value_name = "NAME=VALUE")]
     only: Vec<String>,
     /// Single attempts instead of sums: an export.
     #[arg(long, conflicts_with = "by")]
     attempts: bool,
-    /// The form.
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    /// The form; without it, a table of sums, or single attempts as `csv`.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// The database, if it is not the one that the configuration names.
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
@@ -74,6 +74,7 @@ pub(super) fn usage(args: &UsageArgs, config: Option<PathBuf>) -> ExitCode {
 }
 
 fn shown(args: &UsageArgs, config: Option<PathBuf>) -> Result<(), String> {
+    let format = args.form()?;
     let now = SystemClock.unix_ms();
     let zone = usage::zone(&args.zone).map_err(|error| format!("--zone: {error}"))?;
     let mut question = Question {
@@ -94,16 +95,46 @@ fn shown(args: &UsageArgs, config: Option<PathBuf>) -> Result<(), String> {
     let names = if question.is_of_keys() { ledger.names()? } else { Names::default() };
     question.resolve(&names);
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let written = if args.attempts {
-        attempts(&ledger, &question, args.format, &mut out)?
+    let (is_empty, written) = if args.attempts {
+        attempts(&ledger, &question, format, &mut out)?
     } else {
-        write_sums(&ledger.sums(&question)?, (&question.by, &names), args.format, &mut out)
+        let sums = ledger.sums(&question)?;
+        let written = write_sums(&sums, (&question.by, &names), format, &mut out);
+        (Sum::total(&sums) == Sum::default(), written)
     };
     match written.and_then(|()| out.flush()) {
         // Whoever reads may have seen enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
-        _ => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.to_string()),
+        _ => {}
     }
+    if is_empty && !args.only.is_empty() {
+        eprintln!("tollgate: {}", nothing_fits(&args.only));
+    }
+    Ok(())
+}
+
+impl UsageArgs {
+    fn form(&self) -> Result<Format, String> {
+        match self.format {
+            Some(Format::Table) if self.attempts => {
+                Err("--format: there is no table of single attempts; write csv, json or jsonl".into())
+            }
+            Some(format) => Ok(format),
+            None if self.attempts => Ok(Format::Csv),
+            None => Ok(Format::Table),
+        }
+    }
+}
+
+/// Nobody shall take a word that is misspelt for somebody who spent nothing.
+fn nothing_fits(only: &[String]) -> String {
+    let all: Vec<String> = only.iter().map(|filter| format!("`{filter}`")).collect();
+    let whole = if only.iter().any(|filter| filter.contains('*')) {
+        "; a `*` stands for itself there, not for any text"
+    } else {
+        ""
+    };
+    format!("nothing of this time fits --only {}{whole}", all.join(" and "))
 }
 
 /// The ledger that is asked.
@@ -179,13 +210,13 @@ fn away(absent: &Absent) -> String {
     format!("{absent}; with `--own`, the gateway's own file is asked")
 }
 
-/// Single attempts as they come, so that large exports need no memory.
+/// Single attempts as they come, so that large exports need no memory; says whether there are none.
 fn attempts(
     ledger: &Ledger,
     question: &Question,
     format: Format,
     out: &mut impl Write,
-) -> Result<io::Result<()>, String> {
+) -> Result<(bool, io::Result<()>), String> {
     let of_all = matches!(ledger, Ledger::All(..));
     let mut first = true;
     let mut written = Ok(());
@@ -194,11 +225,12 @@ fn attempts(
             written = attempt(names, cells, format, (std::mem::take(&mut first), of_all), out);
         }
     })?;
-    Ok(written.and_then(|()| match format {
+    let written = written.and_then(|()| match format {
         Format::Json => writeln!(out, "{}", if first { "[]" } else { "\n]" }),
         Format::Csv | Format::Table if first => csv::head(out, of_all),
         _ => Ok(()),
-    }))
+    });
+    Ok((first, written))
 }
 
 fn attempt(
@@ -298,8 +330,41 @@ fn row(sum: &Sum, of: impl Iterator<Item = String>, rare: &[Column]) -> Vec<Stri
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
     use crate::store::sqlite::Sqlite;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: UsageArgs,
+    }
+
+    #[test]
+    fn single_attempts_are_no_table() {
+        for (words, expected) in [
+            (&["--attempts"][..], Some(Format::Csv)),
+            (&[], Some(Format::Table)),
+            (&["--attempts", "--format", "jsonl"], Some(Format::Jsonl)),
+            (&["--attempts", "--format", "table"], None),
+            (&["--format", "table"], Some(Format::Table)),
+        ] {
+            let args = Line::try_parse_from(["usage"].iter().chain(words)).unwrap().args;
+            assert_eq!(args.form().ok(), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn who_asks_by_a_pattern_hears_that_it_is_none() {
+        for (only, says, hears) in [
+            ("key=nope", "nothing of this time fits --only `key=nope` and `user=anna`", false),
+            ("team=k*", "nothing of this time fits --only `team=k*` and `user=anna`; a `*` stands", true),
+        ] {
+            let said = nothing_fits(&[only.to_owned(), "user=anna".to_owned()]);
+            assert!(said.starts_with(says) && said.contains('*') == hears, "{said}");
+        }
+    }
 
     #[test]
     fn a_ledger_of_another_version_is_told_in_words() {

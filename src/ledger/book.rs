@@ -134,7 +134,7 @@ impl Book {
             if let Some((preset, model)) = own.like.as_deref().and_then(|like| like.split_once('/')) {
                 known = self.listed(preset, model).or(known);
             }
-            known = Some(above(own, origin, known));
+            known = Some(above(&own, origin, known));
         }
         known
     }
@@ -161,10 +161,19 @@ impl Book {
         });
         for (origin, owns) in self.settings().chain([("pushed", &self.pushed)]) {
             if let Some(own) = names.iter().find_map(|name| owns.find(preset, name)) {
-                found = Some(above(own, origin, found));
+                found = Some(above(&own, origin, found));
             }
         }
         found
+    }
+
+    /// What is set to be like a model that nobody lists: under which name, and which model.
+    pub fn unlisted<'o>(&self, owns: &'o Owns) -> Vec<(&'o str, &'o str)> {
+        let likes = owns.0.iter().filter_map(|(name, own)| Some((name.as_str(), own.like.as_deref()?)));
+        let is_listed = |like: &str| {
+            like.split_once('/').is_some_and(|(preset, model)| self.listed(preset, model).is_some())
+        };
+        likes.filter(|(_, like)| !is_listed(like)).collect()
     }
 
     /// Sources of whole models, those that count first in front.

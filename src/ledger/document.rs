@@ -103,6 +103,7 @@ mod tests {
             r#"{"models": {"a/b": {"off_peak": [{"hours": ["25:00-26:00"], "percent": 50}]}}}"#,
             Err("span of hours"),
         );
+        check(r#"{"models": {"a/b": {"off_peak": [{"hours": [], "percent": 50}]}}}"#, Err("never apply"));
         check(
             r#"{"models": {"a/b": {"reserved": {"tokens": 5, "per": "day", "zone": "Mars"}}}}"#,
             Err("time zone"),

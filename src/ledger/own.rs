@@ -64,6 +64,30 @@ impl Own {
         model
     }
 
+    /// This over what was set for more models than this one. Of what is like another model, only the terms of payment
+    /// were meant there, not price and facts; and who writes a price wants no discount on it that was set for others.
+    fn onto(&self, mut wider: Self) -> Self {
+        if self.like.is_some() {
+            let Self { percent, off_peak, reserved, .. } = wider;
+            wider = Self { percent, off_peak, reserved, ..Self::default() };
+        }
+        if self.rates.is_some() {
+            wider = Self { percent: None, off_peak: Vec::new(), reserved: None, ..wider };
+        }
+        Self {
+            like: self.like.clone().or(wider.like),
+            percent: self.percent.or(wider.percent),
+            rates: self.rates.clone().or(wider.rates),
+            off_peak: if self.off_peak.is_empty() { wider.off_peak } else { self.off_peak.clone() },
+            reserved: self.reserved.clone().or(wider.reserved),
+            kind: self.kind.or(wider.kind),
+            context_window: self.context_window.or(wider.context_window),
+            max_output: self.max_output.or(wider.max_output),
+            abilities: self.abilities.or(wider.abilities),
+            deprecation: self.deprecation.or(wider.deprecation),
+        }
+    }
+
     /// All of a model, as a list has it.
     pub fn whole(model: Model) -> Self {
         Self {
@@ -80,18 +104,18 @@ impl Own {
 }
 
 impl Owns {
-    /// What was set for this model: by its name, else by the longest beginning of it.
-    pub fn find(&self, provider: &str, model: &str) -> Option<&Own> {
+    /// What was set for this model: by its name, over what was set by beginnings of it, the longer over the shorter.
+    pub fn find(&self, provider: &str, model: &str) -> Option<Own> {
         if self.0.is_empty() {
             return None;
         }
         let name = format!("{provider}/{model}");
-        if let Some(own) = self.0.get(&name) {
-            return Some(own);
-        }
         let beginnings = self.0.iter().filter_map(|(key, own)| Some((key.strip_suffix('*')?, own)));
-        let fitting = beginnings.filter(|(beginning, _)| name.starts_with(beginning));
-        fitting.max_by_key(|(beginning, _)| beginning.len()).map(|(_, own)| own)
+        let mut fitting: Vec<_> = beginnings.filter(|(beginning, _)| name.starts_with(beginning)).collect();
+        fitting.sort_by_key(|(beginning, _)| beginning.len());
+        let mut all = fitting.into_iter().map(|(_, own)| own).chain(self.0.get(&name));
+        let widest = all.next()?.clone();
+        Some(all.fold(widest, |wider, own| own.onto(wider)))
     }
 
     /// Keeps what was taken already of capacity whose terms have not changed.

@@ -382,6 +382,47 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_one_model_stands_over_what_is_said_of_all() {
+        let prices = Prices::new(Arc::new(FixedClock(0)));
+        let Document::Own(own) = document(
+            r#"{"models": {"openai/*": {"percent": 50, "max_output": 7}, "openai/gpt-4o*": {"max_output": 9},
+                "openai/gpt-4o": {"context_window": 64000}, "openai/gpt-4o-mini": {"capabilities": ["tools"]},
+                "openai/gpt-4.1": {"price": {"input": 8}}, "openai/gpt-4.1-mini": {"percent": 100},
+                "openai/ours": {"like": "openai/gpt-4o"}}}"#,
+        ) else {
+            panic!()
+        };
+        prices.configure(own, &[]);
+        for (model, rate, window, output) in [
+            ("gpt-4o", "1.25", 64_000, 9),
+            ("gpt-4o-mini", "0.075", 128_000, 9),
+            ("gpt-4.1", "8", 1_047_576, 7),
+            ("gpt-4.1-mini", "0.4", 1_047_576, 7),
+            ("gpt-4.1-nano", "0.05", 1_047_576, 7),
+            // The other model's price and facts, at the terms of this provider.
+            ("ours", "1.25", 128_000, 16_384),
+        ] {
+            let target = format!("openai/{model}");
+            let expected = Some((rate.to_owned(), "configuration".to_owned()));
+            assert_eq!(input(&prices, &target, Some("openai")), expected, "{model}");
+            let known = prices.book().of(&TargetName::parse(&target).unwrap(), Some("openai")).unwrap();
+            let facts = (known.model.context_window, known.model.max_output);
+            assert_eq!(facts, (Some(window), Some(output)), "{model}");
+        }
+    }
+
+    #[test]
+    fn what_is_like_a_model_that_nobody_lists_is_found() {
+        let Document::Own(own) = document(
+            r#"{"models": {"up/typo": {"like": "openai/gpt-4ooo"}, "up/good": {"like": "openai/gpt-4o"},
+                "up/dated": {"like": "openai/gpt-4o-2031-01-01"}, "up/plain": {"percent": 50}}}"#,
+        ) else {
+            panic!()
+        };
+        assert_eq!(Book::default().unlisted(&own), [("up/typo", "openai/gpt-4ooo")]);
+    }
+
+    #[test]
     fn whoever_holds_a_book_sees_no_change() {
         let prices = Prices::new(Arc::new(FixedClock(0)));
         let held = prices.book();

@@ -25,7 +25,8 @@ pub struct PriceSettings {
     /// each before the built-in prices.
     pub sources: Vec<SourceSettings>,
     /// Prices and facts of one's own, by `provider/model` (the provider's name in this configuration), or by the beginning
-    /// of such a name with `*` at its end. They count before all others.
+    /// of such a name with `*` at its end. They count before all others. Where several fit a model, the longer ones count
+    /// before the shorter ones, which say what those leave open.
     pub models: BTreeMap<String, ModelPrice>,
 }
 
@@ -224,6 +225,9 @@ impl ModelPrice {
 
 impl OffPeakPrice {
     fn checked(&self) -> Result<OffPeak, String> {
+        if self.hours.is_empty() {
+            return Err("has no hours, so it would never apply (\"00:00-00:00\" are whole days)".to_owned());
+        }
         let spans = self.hours.iter().map(|text| {
             span(text).ok_or_else(|| format!("`{text}` is not a span of hours (try \"16:30-00:30\")"))
         });

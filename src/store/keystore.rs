@@ -102,10 +102,25 @@ impl Keystore {
         std::str::from_utf8(&opened).map(|text| Zeroizing::new(text.to_owned())).map_err(|_| broken())
     }
 
+    /// Tries the key on what is there: one secret that opens will do, for another one may have been changed.
+    ///
+    /// # Errors
+    /// When there are secrets, and the key opens none.
+    pub fn try_key(&self) -> Result<(), String> {
+        let mut tried = Ok(());
+        for name in self.sheet.secrets.keys() {
+            tried = self.get(name).map(drop);
+            if tried.is_ok() {
+                break;
+            }
+        }
+        tried
+    }
+
     /// Sets a secret and writes the file: whole, or not at all.
     ///
     /// # Errors
-    /// When the name or the secret cannot be, or the file cannot be written.
+    /// When the name or the secret cannot be, the key is not that of the file, or the file cannot be written.
     pub fn set(&mut self, name: &str, secret: &str, now_ms: u64) -> Result<About, String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
         if name.is_empty() || name.len() > 128 || !name.chars().all(plain) {
@@ -114,6 +129,7 @@ impl Keystore {
         if secret.is_empty() {
             return Err("the secret is empty".into());
         }
+        self.try_key()?;
         let version = self.sheet.secrets.get(name).map_or(1, |sealed| sealed.version + 1);
         let mut nonce = [0; 24];
         SystemRandom::new().fill(&mut nonce).map_err(|_| "the system has no randomness")?;
@@ -209,5 +225,21 @@ mod tests {
         fs::write(&path, text.replace("\"a\"", "\"x\"").replace("\"b\"", "\"a\"")).unwrap();
         assert!(Keystore::open(&path, KEY).unwrap().get("a").is_err());
         assert!(Keystore::open(&path, b"short").is_err());
+    }
+
+    #[test]
+    fn another_key_sets_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keystore.json");
+        Keystore::open(&path, KEY).unwrap().set("a", "secret-a", 1).unwrap();
+        let before = fs::read(&path).unwrap();
+        let mut stranger = Keystore::open(&path, b"another key of the keystore, long enough").unwrap();
+        for name in ["a", "b"] {
+            let refused = stranger.set(name, "secret-b", 2).unwrap_err();
+            assert_eq!(Some(refused), stranger.get("a").err(), "{name}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), before);
+        assert!(stranger.remove("a").unwrap());
+        stranger.set("a", "secret-b", 3).unwrap();
     }
 }

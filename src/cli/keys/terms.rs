@@ -1,7 +1,9 @@
 //! What can be said of a key on the command line.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use jiff::civil;
 use serde_json::{Map, Value};
 
 use crate::caller::{Priority, Scope};
@@ -35,7 +37,7 @@ pub(super) struct TermsArgs {
     #[arg(long = "endpoint", value_name = "NAME")]
     endpoints: Vec<String>,
     /// The most that one request may cost, in dollars.
-    #[arg(long, value_name = "DOLLARS")]
+    #[arg(long, value_name = "DOLLARS", allow_negative_numbers = true)]
     max_cost: Option<f64>,
     /// A data class that its requests may have.
     #[arg(long = "data-class", value_name = "NAME")]
@@ -53,7 +55,7 @@ pub(super) struct TermsArgs {
     #[arg(long, value_name = "RATE")]
     tokens: Vec<Rate>,
     /// Requests at once.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     concurrent: Option<u64>,
     /// A limit of `rate_limits:` that holds for it by name.
     #[arg(long = "rate-limit", value_name = "NAME")]
@@ -113,7 +115,8 @@ impl TermsArgs {
 }
 
 impl TermsArgs {
-    /// What is given, over what the key has: its scope and its limits keep the parts that are not given.
+    /// What is given, over what is left of the key when what is to be cleared is gone: its scope and its limits keep the
+    /// other parts.
     ///
     /// # Errors
     /// As above; where nothing is given, and for fields to take away that the key does not have.
@@ -125,27 +128,33 @@ impl TermsArgs {
             // The usual one is not written down otherwise.
             fields.insert("priority".into(), serde_json::to_value(priority).unwrap_or_default());
         }
-        for whole in ["scope", "limits"] {
-            let mut parts = known.get(whole).and_then(Value::as_object).cloned().unwrap_or_default();
-            let before = parts.clone();
+        let is_there = |name: &str| match name.split_once('.') {
+            Some((whole, part)) if WHOLES.contains(&whole) => {
+                known.get(whole).is_some_and(|parts| parts.get(part).is_some())
+            }
+            _ => known.get(name).is_some(),
+        };
+        if let Some(absent) = clear.iter().find(|name| !is_there(name)) {
+            return Err(format!("--clear: the key has no `{absent}`"));
+        }
+        for whole in WHOLES {
+            let before = known.get(whole).and_then(Value::as_object).cloned().unwrap_or_default();
+            let is_cleared = clear.iter().any(|name| name == whole);
+            let mut parts = if is_cleared { Map::new() } else { before.clone() };
+            for part in clear.iter().filter_map(|name| name.strip_prefix(whole)?.strip_prefix('.')) {
+                parts.shift_remove(part);
+            }
             if let Some(Value::Object(given)) = fields.shift_remove(whole) {
                 parts.extend(given);
             }
-            for part in clear.iter().filter_map(|name| name.strip_prefix(whole)?.strip_prefix('.')) {
-                parts
-                    .shift_remove(part)
-                    .ok_or_else(|| format!("--clear: the key has no `{whole}.{part}`"))?;
-            }
-            if parts != before {
+            if is_cleared || parts != before {
                 let parts = if parts.is_empty() { Value::Null } else { Value::Object(parts) };
                 fields.insert(whole.into(), parts);
             }
         }
         for name in clear.iter().filter(|name| !name.contains('.')) {
-            if known.get(name).is_none() {
-                return Err(format!("--clear: the key has no `{name}`"));
-            }
-            fields.insert(name.clone(), Value::Null);
+            // What is given anew takes the place of what is cleared.
+            fields.entry(name.as_str()).or_insert(Value::Null);
         }
         if fields.is_empty() && clear.is_empty() {
             return Err("nothing is given that is to change".into());
@@ -154,16 +163,107 @@ impl TermsArgs {
     }
 }
 
+/// What of a key changes in its parts.
+const WHOLES: [&str; 2] = ["scope", "limits"];
+
+/// The last day that begins within the time that can be told.
+const LAST: civil::Date = civil::date(9999, 12, 30);
+
+/// Periods that are longer are cut to this where they are read.
+const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
+
 /// A date, or so long from now.
 fn moment(text: &str) -> Result<Date, String> {
     if let Ok(date) = text.parse::<Date>() {
         return Ok(date);
     }
+    let far =
+        || format!("--expires: `{text}` is too far away: write a date up to {LAST}, or less than 36500d");
+    let day = text.split(['T', 't']).next().and_then(|day| day.parse::<civil::Date>().ok());
+    if day.is_some_and(|day| day >= LAST) {
+        return Err(far());
+    }
     let period: Period = text.parse().map_err(|_| {
         format!("--expires: `{text}` is neither a date (2026-12-31) nor a time from now (90d)")
     })?;
+    if period.0 >= LONGEST {
+        return Err(far());
+    }
     let now = crate::clock::Clock::unix_ms(&crate::clock::SystemClock) / 1_000;
     let end = now.saturating_add(period.0.as_secs());
     let end = i64::try_from(end).ok().and_then(|end| jiff::Timestamp::from_second(end).ok());
-    end.map(Date).ok_or_else(|| format!("--expires: `{text}` is too far away"))
+    end.map(Date).ok_or_else(far)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        terms: TermsArgs,
+    }
+
+    fn terms(words: &[&str]) -> TermsArgs {
+        Line::try_parse_from(["key"].iter().chain(words)).unwrap().terms
+    }
+
+    #[test]
+    fn what_is_cleared_is_gone_before_anything_is_set() {
+        let known = json!({ "team": "x", "tags": { "a": "1" }, "limits": { "concurrent": 3 },
+            "scope": { "models": ["slow"], "max_cost": 5.0 } });
+        for (given, clear, expected) in [
+            (&["--model", "fast"][..], "scope", json!({ "scope": { "models": ["fast"] } })),
+            (&["--model", "slow", "--max-cost", "5"], "scope", json!({ "scope": known["scope"] })),
+            (
+                &["--max-cost", "1"],
+                "scope.max_cost",
+                json!({ "scope": { "models": ["slow"], "max_cost": 1.0 } }),
+            ),
+            (&["--tag", "b=2"], "tags", json!({ "tags": { "b": "2" } })),
+            (&["--team", "y"], "tags", json!({ "team": "y", "tags": null })),
+            (&[], "scope", json!({ "scope": null })),
+            (&[], "scope.models", json!({ "scope": { "max_cost": 5.0 } })),
+            (&[], "limits.concurrent", json!({ "limits": null })),
+        ] {
+            let changes = terms(given).changes(&known, &[clear.to_owned()]);
+            assert_eq!(changes.map(Value::Object), Ok(expected), "{given:?}, without {clear}");
+        }
+        for absent in ["user", "scope.providers", "limits.tokens", "tags.a"] {
+            let refused = terms(&["--team", "y"]).changes(&known, &[absent.to_owned()]);
+            assert_eq!(refused, Err(format!("--clear: the key has no `{absent}`")));
+        }
+    }
+
+    #[test]
+    fn what_ends_too_late_is_not_taken_for_something_else() {
+        for (text, says) in [
+            ("9999-12-30", None),
+            ("36499d", None),
+            ("9999-12-31", Some("a date up to 9999-12-30")),
+            ("9999-12-31T01:00:00Z", Some("a date up to 9999-12-30")),
+            ("36500d", Some("less than 36500d")),
+            ("99999999d", Some("less than 36500d")),
+            ("9999-13-01", Some("neither a date")),
+            ("soon", Some("neither a date")),
+        ] {
+            let error = moment(text).err();
+            let is_so = match (&error, says) {
+                (Some(error), Some(says)) => error.contains(says),
+                (None, None) => true,
+                _ => false,
+            };
+            assert!(is_so, "{text}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_cost_below_nothing_is_read_and_refused_as_one() {
+        let terms = terms(&["--max-cost", "-1"]).read().unwrap();
+        assert_eq!(terms.check().unwrap_err().0, "scope");
+    }
 }

@@ -15,7 +15,7 @@ impl Desk<'_> {
                 self.error(&["budgets", &place, "name"], message, None);
             }
             let providers = budget.of.provider.iter().flat_map(|words| words.all());
-            for provider in providers.filter(|word| !word.ends_with('*')) {
+            for provider in providers.filter(|word| !word.contains('*')) {
                 if !self.reading.config.providers.contains_key(provider) {
                     let message = format!("budget `{}`: there is no provider `{provider}`", budget.name);
                     self.warning(&["budgets", &place, "for", "provider"], message, None);
@@ -25,6 +25,14 @@ impl Desk<'_> {
                 Ok(budget) => budgets.push(budget),
                 Err(errors) => {
                     for (key, error) in errors {
+                        // Of a limit that cannot be read, enough was said.
+                        let is_said = |field: &str| !self.reading.is_sound(&["budgets", &place, field]);
+                        if key == "dollars"
+                            && budget.dollars.is_none()
+                            && (is_said("dollars") || is_said("tokens"))
+                        {
+                            continue;
+                        }
                         let message = format!("`{key}` of budget `{}`: {error}", budget.name);
                         self.error(&["budgets", &place, key], message, None);
                     }

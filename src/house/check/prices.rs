@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Desk;
 use super::base_url::base;
-use crate::ledger::Owns;
+use crate::ledger::{Book, Owns};
 
 impl Desk<'_> {
     /// Checks sources of prices, and reads the prices of one's own.
@@ -67,6 +67,13 @@ impl Desk<'_> {
                         );
                     }
                 }
+            }
+        }
+        // A source may know what the list that is built in does not.
+        if settings.sources.is_empty() {
+            for (name, like) in Book::default().unlisted(&owns) {
+                let message = format!("`like` of `{name}`: no price list knows `{like}`");
+                self.warning(&["prices", "models", name, "like"], message, None);
             }
         }
         owns

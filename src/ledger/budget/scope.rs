@@ -1,8 +1,10 @@
 //! Who pays for a request, and which budgets that concerns.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
+use crate::caller::glob;
 use crate::facts::Endpoint;
 use crate::target::TargetName;
 
@@ -60,11 +62,15 @@ pub enum Dimension {
     Tag(Arc<str>),
 }
 
-/// A word, or the beginning of one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern {
-    text: Box<str>,
-    open: bool,
+/// A word, in which `*` stands for any text.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Pattern {
+    /// Without a `*`.
+    Word(Box<str>),
+    /// The beginning of words: a `*` stands at the end alone.
+    Beginning(Box<str>),
+    /// With a `*` elsewhere, as it is written.
+    Glob(Box<str>),
 }
 
 /// What must hold of a request.
@@ -135,18 +141,37 @@ impl Dimension {
 
 impl Pattern {
     pub(super) fn of(word: &str) -> Self {
-        match word.strip_suffix('*') {
-            Some(beginning) => Self { text: beginning.into(), open: true },
-            None => Self { text: word.into(), open: false },
+        match word.split_once('*') {
+            None => Self::Word(word.into()),
+            Some((beginning, "")) => Self::Beginning(beginning.into()),
+            Some(_) => Self::Glob(word.into()),
         }
     }
 
     fn shown(&self) -> String {
-        if self.open { format!("{}*", self.text) } else { self.text.to_string() }
+        match self {
+            Self::Word(text) | Self::Glob(text) => text.to_string(),
+            Self::Beginning(text) => format!("{text}*"),
+        }
     }
 
     fn fits(&self, word: &str) -> bool {
-        if self.open { word.starts_with(&*self.text) } else { word == &*self.text }
+        match self {
+            Self::Word(text) => word == &**text,
+            Self::Beginning(text) => word.starts_with(&**text),
+            Self::Glob(text) => glob::fits(text, word),
+        }
+    }
+}
+
+// Names of budgets in Redis are made of this (`shared::name`): gateways of another version must find the same ones.
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (text, open) = match self {
+            Self::Word(text) | Self::Glob(text) => (text, false),
+            Self::Beginning(text) => (text, true),
+        };
+        f.debug_struct("Pattern").field("text", text).field("open", &open).finish()
     }
 }
 
@@ -226,11 +251,15 @@ mod tests {
             ("{ model: gpt-4o* }", true),
             ("{ model: openai/gpt-4o-mini }", true),
             ("{ model: [a, 'gpt-4o-mini'] }", true),
+            ("{ model: '*st' }", true),
+            ("{ model: 'gpt-*-mini' }", true),
+            ("{ model: '*-large' }", false),
+            ("{ team: 'x*y' }", false),
             ("{ provider: openai, user: [bob, an*] }", true),
             ("{ provider: anthropic }", false),
             ("{ key: '*' }", false),
-            ("{ key: '' }", false),
             ("{ tags: { feature: search } }", true),
+            ("{ tags: { feature: '*arch' } }", true),
             ("{ tags: { feature: chat } }", false),
             ("{ tags: { other: '*' } }", false),
         ] {
@@ -245,6 +274,18 @@ mod tests {
             ..serde_yaml::from_str("{ name: b, dollars: 1, per: day }").unwrap()
         };
         assert_eq!(budget.checked().unwrap().of.holds(payer, Some(target)), holds, "{yaml}");
+    }
+
+    #[test]
+    fn a_pattern_is_called_in_redis_as_it_always_was() {
+        for (word, called) in [
+            ("fast", r#"Pattern { text: "fast", open: false }"#),
+            ("gpt-4*", r#"Pattern { text: "gpt-4", open: true }"#),
+            ("*st", r#"Pattern { text: "*st", open: false }"#),
+        ] {
+            let pattern = Pattern::of(word);
+            assert_eq!((format!("{pattern:?}").as_str(), pattern.shown().as_str()), (called, word));
+        }
     }
 
     #[test]

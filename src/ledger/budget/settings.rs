@@ -72,7 +72,7 @@ pub struct BudgetSettings {
     pub status: Option<u16>,
 }
 
-/// Which requests a budget counts. Each is a word, or the beginning of one with `*` at its end, or a list of these.
+/// Which requests a budget counts. Each is a word, in which `*` stands for any text, or a list of these.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct PayerSettings {
@@ -154,8 +154,8 @@ impl BudgetSettings {
             errors.push((key, format!("is not an amount ({amounts})")));
             0
         });
-        if let Some(name) = self.of.nobody() {
-            errors.push(("for", format!("no word stands under `{name}`, so the budget would count nothing")));
+        if let Some(error) = self.of.nobody() {
+            errors.push(("for", error));
         }
         let overrun = match measure {
             Measure::Dollars => nano(self.overrun),
@@ -216,8 +216,8 @@ impl BudgetSettings {
 }
 
 impl PayerSettings {
-    /// Where no word stands of which one must fit.
-    fn nobody(&self) -> Option<&str> {
+    /// What is wrong where no word stands of which one must fit, or one that fits nothing.
+    fn nobody(&self) -> Option<String> {
         let fixed = [
             ("key", &self.key),
             ("user", &self.user),
@@ -227,7 +227,13 @@ impl PayerSettings {
         ];
         let fixed = fixed.into_iter().filter_map(|(name, words)| Some((name, words.as_ref()?)));
         let tags = self.tags.iter().map(|(name, words)| (name.as_str(), words));
-        fixed.chain(tags).find(|(_, words)| words.all().is_empty()).map(|(name, _)| name)
+        fixed.chain(tags).find_map(|(name, words)| match words.all()[..] {
+            [] => Some(format!("no word stands under `{name}`, so the budget would count nothing")),
+            ref words if words.contains(&"") => {
+                Some(format!("an empty word stands under `{name}`, which no request has"))
+            }
+            _ => None,
+        })
     }
 
     fn checked(&self) -> Match {

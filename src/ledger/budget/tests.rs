@@ -121,6 +121,8 @@ fn settings_that_count_nothing_or_two_things_are_told_where_they_stand() {
         ("{ name: a, per: day, tokens: 10000000000000000000 }", "tokens", "tokens)"),
         ("{ name: a, per: day, dollars: 1, for: { model: [] } }", "for", "under `model`"),
         ("{ name: a, per: day, dollars: 1, for: { tags: { app: [] } } }", "for", "under `app`"),
+        ("{ name: a, per: day, dollars: 1, for: { team: '' } }", "for", "empty word stands under `team`"),
+        ("{ name: a, per: day, dollars: 1, for: { key: [ ci, '' ] } }", "for", "word stands under `key`"),
     ] {
         let settings: BudgetSettings = serde_yaml::from_str(yaml).unwrap();
         let errors = settings.checked().unwrap_err();
