@@ -123,9 +123,11 @@ impl Setting {
     fn policies(self, plain: &str) -> Vec<(&'static str, String)> {
         match self {
             Self::Plain | Self::Money => vec![("10-bench", plain.to_owned())],
+            // By the alias, so that its strategy and its hedge are at work.
             Self::Reliability => {
-                let with = ".then(\"mock/chat-b\").retries(1).hedge_after(\"5s\")";
-                vec![("10-bench", plain.replace(".retries(1)", with))]
+                let by_alias =
+                    plain.replace("\"bench-chat\": \"mock/chat\"", "\"bench-chat\": \"bench-chat\"");
+                vec![("10-bench", by_alias)]
             }
             Self::Bare => Vec::new(),
             Self::Plugins => [

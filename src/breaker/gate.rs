@@ -187,11 +187,6 @@ impl Gates {
         Some(Look { health: self.hints.temper(look.health, target, now), ..look })
     }
 
-    /// The same for `provider/model` as one text.
-    pub fn look_at(&self, target: &str, now: Instant) -> Option<Look> {
-        self.look(&TargetName::parse(target)?, now)
-    }
-
     /// All gates of a provider by model, sorted.
     pub fn of_provider(&self, provider: &str, now: Instant) -> Vec<(Arc<str>, Look)> {
         let gates = self.gates.load();

@@ -104,10 +104,9 @@ impl Loads {
         })
     }
 
-    /// How busy `provider/model` is; `None` when nothing was ever sent there.
-    pub fn now(&self, target: &str) -> Option<LoadNow> {
-        let (provider, model) = target.split_once('/')?;
-        self.loads.load().get(provider)?.get(model).map(|load| load.now())
+    /// How busy a target is; `None` when nothing was ever sent there.
+    pub fn now(&self, target: &TargetName) -> Option<LoadNow> {
+        self.loads.load().get(&target.provider)?.get(&target.model).map(|load| load.now())
     }
 
     /// Forgets targets that nobody named and nobody asked for long; called now and then.
@@ -248,35 +247,41 @@ mod tests {
     async fn requests_under_way_are_counted_until_they_are_over() {
         let loads = Loads::new(Instant::now());
         let a = target("x/a");
-        assert_eq!(loads.now("x/a"), None);
+        assert_eq!(loads.now(&target("x/a")), None);
         let (one, two) = (loads.enter(&a, || false), loads.enter(&a, || false));
-        assert_eq!(loads.now("x/a").unwrap().in_flight, 2);
+        assert_eq!(loads.now(&target("x/a")).unwrap().in_flight, 2);
         drop(one);
-        assert_eq!(loads.now("x/a").unwrap().in_flight, 1);
+        assert_eq!(loads.now(&target("x/a")).unwrap().in_flight, 1);
         drop(two);
-        assert_eq!(loads.now("x/a"), Some(LoadNow { in_flight: 0, ewma_ms: None }));
+        assert_eq!(loads.now(&target("x/a")), Some(LoadNow { in_flight: 0, ewma_ms: None }));
         for n in 0..2 * MOST_TARGETS {
             drop(loads.enter(&target(&format!("y/{n}")), || false));
         }
-        assert!(loads.now("y/*").is_some() && loads.now("y/1000").is_none(), "memory is bounded");
+        assert!(
+            loads.now(&target("y/*")).is_some() && loads.now(&target("y/1000")).is_none(),
+            "memory is bounded"
+        );
         let _own = loads.enter(&target("y/own"), || true);
         assert_eq!(
-            loads.now("y/own").map(|own| own.in_flight),
+            loads.now(&target("y/own")).map(|own| own.in_flight),
             Some(1),
             "who is named has a count of his own"
         );
         tokio::time::sleep(IDLE + Duration::from_secs(1)).await;
         loads.tick(Instant::now());
-        assert!(loads.now("y/own").is_some() && loads.now("y/1").is_none(), "the others are forgotten");
+        assert!(
+            loads.now(&target("y/own")).is_some() && loads.now(&target("y/1")).is_none(),
+            "the others are forgotten"
+        );
         let _new = loads.enter(&target("y/1000"), || false);
-        assert!(loads.now("y/1000").is_some(), "which leaves room");
+        assert!(loads.now(&target("y/1000")).is_some(), "which leaves room");
     }
 
     #[tokio::test(start_paused = true)]
     async fn slowness_counts_at_once_and_is_forgotten_slowly() {
         let loads = Loads::new(Instant::now());
         let a = target("x/a");
-        let ewma = || loads.now("x/a").and_then(|now| now.ewma_ms).unwrap();
+        let ewma = || loads.now(&target("x/a")).and_then(|now| now.ewma_ms).unwrap();
         let mut busy = loads.enter(&a, || true);
         let ms = Duration::from_millis;
         busy.took(ms(100), true, Instant::now());

@@ -20,6 +20,11 @@ pub trait Market: Send + Sync {
         self.offer(target)
     }
 
+    /// The same for the order of a plan: load and health are those of this moment, the rest may be a second old.
+    fn offer_to_order(&self, target: &TargetName) -> Option<Offer> {
+        self.offer(&target.to_string())
+    }
+
     /// What stays the same of `provider/model` while a snapshot lasts.
     fn listing(&self, target: &TargetName) -> Option<Arc<Listing>> {
         self.offer(&target.to_string()).map(|offer| offer.listing)
@@ -117,6 +122,9 @@ pub trait Numbers: Send + Sync {
     fn live(&self, _target: &str) -> Live {
         Live::default()
     }
+
+    /// Of how a target fared, what changes with each request: its load, and whether it is let through.
+    fn refresh(&self, _target: &TargetName, _live: &mut Live) {}
 
     /// How the part of a budget stands that counts this request.
     fn purse(&self, _budget: &str, _who: Who<'_>) -> Option<Purse> {

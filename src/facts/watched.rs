@@ -95,6 +95,12 @@ impl Market for Watched {
         offer
     }
 
+    fn offer_to_order(&self, target: &TargetName) -> Option<Offer> {
+        let offer = self.market.offer_to_order(target);
+        self.note(offer.as_slice());
+        offer
+    }
+
     /// The plan's targets are noted at the end.
     fn listing(&self, target: &TargetName) -> Option<Arc<Listing>> {
         self.market.listing(target)

@@ -305,13 +305,19 @@ impl Numbers for Figures {
 
     fn live(&self, target: &str) -> Live {
         let mut live = self.health.readings().of(target).map(live).unwrap_or_default();
+        if let Some(name) = TargetName::parse(target) {
+            self.refresh(&name, &mut live);
+        }
+        live
+    }
+
+    fn refresh(&self, target: &TargetName, live: &mut Live) {
         if let Some(load) = self.health.loads.now(target) {
             (live.in_flight, live.ewma) = (Some(load.in_flight), load.ewma_ms);
         }
-        if let Some(look) = self.gates.look_at(target, Instant::now()) {
+        if let Some(look) = self.gates.look(target, Instant::now()) {
             (live.healthy, live.health) = (Some(look.state != Standing::Open), Some(look.health));
         }
-        live
     }
 
     fn purse(&self, budget: &str, who: Who<'_>) -> Option<Purse> {

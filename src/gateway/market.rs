@@ -161,6 +161,18 @@ impl Board {
         }
     }
 
+    /// What stands at this place, with numbers that are less than a second old.
+    fn of_late(&self, made: &Made, at: usize) -> Option<Offer> {
+        let (listing, noted) = made.all.get(at).zip(made.noted.get(at))?;
+        let now = Instant::now();
+        if let Some((_, live)) = noted.load().as_deref().filter(|(at, _)| now.duration_since(*at) < OF_LATE) {
+            return Some(Offer { live: *live, listing: listing.clone() });
+        }
+        let offer = self.now(listing.clone());
+        noted.store(Some(Arc::new((now, offer.live))));
+        Some(offer)
+    }
+
     fn now(&self, listing: Arc<Listing>) -> Offer {
         let mut live = self.numbers.live(&listing.name);
         if let Some(vendor) = self.vendors.get(listing.provider()).filter(|vendor| !vendor.ring.is_empty()) {
@@ -207,15 +219,16 @@ impl Market for Board {
     fn offer_of_late(&self, target: &str) -> Option<Offer> {
         let made = self.made();
         let known = target.split_once('/').and_then(|(provider, model)| made.place(provider, model));
-        let Some((listing, noted)) = known.and_then(|at| made.all.get(at).zip(made.noted.get(at))) else {
-            return self.offer(target);
+        known.map_or_else(|| self.offer(target), |at| self.of_late(&made, at))
+    }
+
+    fn offer_to_order(&self, target: &TargetName) -> Option<Offer> {
+        let made = self.made();
+        let Some(at) = made.place(&target.provider, &target.model) else {
+            return self.offer(&target.to_string());
         };
-        let now = Instant::now();
-        if let Some((_, live)) = noted.load().as_deref().filter(|(at, _)| now.duration_since(*at) < OF_LATE) {
-            return Some(Offer { live: *live, listing: listing.clone() });
-        }
-        let offer = self.now(listing.clone());
-        noted.store(Some(Arc::new((now, offer.live))));
+        let mut offer = self.of_late(&made, at)?;
+        self.numbers.refresh(target, &mut offer.live);
         Some(offer)
     }
 

@@ -310,7 +310,7 @@ impl<'a> Draft<'a> {
     fn in_order(&mut self, alias: &Alias) {
         let market = &self.scene.facts.market;
         let first = alias.draw_first(self.scene.dice, |target| {
-            market.offer(&target.name.to_string()).map_or(1.0, |offer| health(&offer.live))
+            market.offer_to_order(&target.name).map_or(1.0, |offer| health(&offer.live))
         });
         let others = alias.targets.iter().enumerate().filter(|(place, _)| Some(*place) != first);
         let first = first.and_then(|first| alias.targets.get(first));

@@ -69,9 +69,8 @@ impl Runner {
     /// A target of an alias, with its numbers of this moment.
     pub(in crate::planner) fn of(written: &AliasTarget, facts: &Facts) -> Self {
         let target = written.target.clone();
-        let name = target.name.to_string();
-        let offer = facts.market.offer(&name).unwrap_or_else(|| Offer {
-            listing: Arc::new(Listing::bare(name.into(), &target.vendor.traits)),
+        let offer = facts.market.offer_to_order(&target.name).unwrap_or_else(|| Offer {
+            listing: Arc::new(Listing::bare(target.name.to_string().into(), &target.vendor.traits)),
             live: Live::default(),
         });
         let (weight, priority, explored) = (written.weight, written.priority, written.explored.clone());
