@@ -273,6 +273,7 @@ impl Executor {
                 form,
                 tier: None,
                 target: target.clone(),
+                counter: self.counter.clone(),
                 watchdog: Watchdog::new(deadlines.idle, due.total),
                 grip: Grip::default(),
                 complaint,

@@ -1,5 +1,6 @@
 //! An answer that goes to the client as the bytes that the provider sent, metered as it passes.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -12,8 +13,10 @@ use super::secrecy::bare;
 use super::watchdog::Watchdog;
 use crate::chat::{Tier, Usage};
 use crate::facts::Endpoint;
+use crate::facts::market::Scale as _;
 use crate::fault::Fault;
 use crate::providers::{Meter, Target};
+use crate::tokens::Counter;
 use crate::upstream::Upload;
 
 /// How bytes are to be relayed.
@@ -44,6 +47,8 @@ pub struct Raw {
     /// The credentials that the request bore.
     pub(super) secrets: Vec<HeaderValue>,
     pub(super) target: Target,
+    /// Counts what was said where the provider does not.
+    pub(super) counter: Arc<Counter>,
     pub(super) watchdog: Watchdog,
     /// What the provider complains of, under a status that goes to the client as it came.
     pub(super) complaint: Option<Fault>,
@@ -89,8 +94,8 @@ impl Raw {
         self.body.left().map(|left| left + begun)
     }
 
-    /// What was used, as far as request and answer tell; `None` when neither does.
-    pub fn usage(&self) -> Option<Usage> {
+    /// What was used, as far as request and answer tell; `None` when neither does. `rough` is a quarter of the prompt's bytes.
+    pub fn usage(&self, rough: u64) -> Option<Usage> {
         let RawForm { asked, endpoint, .. } = self.form;
         // Results of a batch tell of it as often as somebody asks for them.
         if endpoint == Endpoint::Batches {
@@ -101,11 +106,40 @@ impl Raw {
             said => said,
         });
         let Usage { characters, images, estimated, input, .. } = asked;
+        let heard = self.heard();
         match said.map(|said| whole_of(endpoint, said)) {
-            Some(said) => Some(Usage { characters, images, tier: said.tier.or(self.tier), ..said }),
-            None if self.complaint.is_some() || asked == Usage::default() => None,
-            None => Some(Usage { characters, images, estimated, input, tier: self.tier, ..Usage::default() }),
+            Some(said) => {
+                let said = Usage { characters, images, tier: said.tier.or(self.tier), ..said };
+                // What was said before the answer, or in its middle, says nothing of what came after.
+                let has_gone_on = self.meter.as_ref().is_some_and(Meter::has_gone_on);
+                let is_all = !has_gone_on || said.output >= heard;
+                Some(if is_all { said } else { Usage { output: heard, estimated: true, ..said } })
+            }
+            None if self.complaint.is_some() || asked == Usage::default() && heard == 0 => None,
+            None => {
+                // Of a request that nobody has read, the prompt is told by its length.
+                let unread = heard > 0 && input == 0;
+                let input = if unread { self.counter.likely(&self.target.name, rough) } else { input };
+                let (estimated, output) = (estimated || heard > 0, heard);
+                Some(Usage {
+                    characters,
+                    images,
+                    estimated,
+                    input,
+                    output,
+                    tier: self.tier,
+                    ..Usage::default()
+                })
+            }
         }
+    }
+
+    /// Tokens of the text that a model has said in a stream so far, by what the target reported of others.
+    fn heard(&self) -> u64 {
+        let says =
+            matches!(self.form.endpoint, Endpoint::Chat | Endpoint::Completions | Endpoint::Passthrough);
+        let bytes = self.meter.as_ref().filter(|_| says).map_or(0, Meter::text_bytes);
+        if bytes == 0 { 0 } else { self.counter.heard(&self.target.name, bytes) }
     }
 
     /// Holds its beginning: up to so many bytes, or until `is_enough`. Says whether that is all.
@@ -184,7 +218,7 @@ impl Drop for Raw {
             upload.abandon();
         }
         let mut grip = std::mem::take(&mut self.grip);
-        grip.used(|| self.usage().unwrap_or_default());
+        grip.used(|| self.usage(0).unwrap_or_default());
     }
 }
 

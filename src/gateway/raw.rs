@@ -102,7 +102,7 @@ impl RawBody {
     /// Notes what is known now: once at the end, or when the client has gone.
     fn note(&mut self) {
         let (Some(raw), Some(settlement)) = (&self.raw, &mut self.settlement) else { return };
-        settlement.told(raw.usage());
+        settlement.told(raw.usage(settlement.rough()));
         settlement.target = Some(raw.target().clone());
     }
 

@@ -491,6 +491,12 @@ impl Settlement {
         self.journal.used().iter().for_each(|(target, usage, _)| note(&target.provider, usage));
     }
 
+    /// A quarter of the bytes of a prompt that is billed when it is answered.
+    pub(super) fn rough(&self) -> u64 {
+        let facts = self.facts.as_ref().filter(|_| reserve::is_billed_now(self.endpoint));
+        facts.map_or(0, |facts| facts.tokens)
+    }
+
     /// What was used; of a request without an answer, the prompt, where somebody got it who may bill it.
     fn used(&self) -> Option<Usage> {
         self.usage.or_else(|| {

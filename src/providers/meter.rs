@@ -20,6 +20,8 @@ pub struct Meter {
     /// The first usage object, where Anthropic's streams tell of the prompt, and the last one.
     first: Option<String>,
     last: Option<String>,
+    /// Bytes of text that had come when usage was told last.
+    told_at: u64,
     /// The service that answers, where the answer names one.
     tier: Option<Tier>,
     /// Milliseconds of sound, where the answer says them beside its usage.
@@ -67,6 +69,7 @@ impl Meter {
             scan: Scan::new(target.wire().dialect() == Dialect::Cohere),
             first: None,
             last: None,
+            told_at: 0,
             tier: None,
             audio_ms: 0,
             beside: None,
@@ -112,6 +115,17 @@ impl Meter {
         (self.audio_ms > 0).then(|| Usage { audio_ms: self.audio_ms, tier: self.tier, ..Usage::default() })
     }
 
+    /// Bytes of text that a stream has said so far; of other answers, none.
+    pub fn text_bytes(&self) -> u64 {
+        if matches!(self.form, Form::Json) { 0 } else { self.scan.said() }
+    }
+
+    /// Whether text has come since the provider told of usage last: what Anthropic says of the answer before it begins
+    /// says nothing of the rest.
+    pub fn has_gone_on(&self) -> bool {
+        self.text_bytes() > self.told_at
+    }
+
     /// Takes the beginning of `bytes`, at most to the end of the line, and returns the rest.
     fn line<'b>(&mut self, line: &mut Line, bytes: &'b [u8]) -> &'b [u8] {
         let end = memchr::memchr2(b'\n', b'\r', bytes);
@@ -155,15 +169,19 @@ impl Meter {
     }
 
     fn json(&mut self, bytes: &[u8]) {
-        let (first, last) = (&mut self.first, &mut self.last);
+        let (first, last, mut told) = (&mut self.first, &mut self.last, false);
         self.scan.feed(bytes, |usage| {
             let Ok(usage) = String::from_utf8(usage) else { return };
+            told = true;
             if first.is_none() {
                 *first = Some(usage);
             } else {
                 *last = Some(usage);
             }
         });
+        if told {
+            self.told_at = self.scan.said();
+        }
         self.tier = self.scan.tier.or(self.tier);
         self.audio_ms = self.audio_ms.max(self.scan.audio_ms);
     }
@@ -279,6 +297,64 @@ mod tests {
         ] {
             assert_eq!(read(word, kind, text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn the_texts_of_streams_are_counted_and_whether_usage_told_of_them() {
+        let responses = "data: {\"type\":\"response.created\",\"response\":{\"instructions\":\"long ones\",\"usage\":null}}\n\n\
+            data: {\"type\":\"response.output_text.delta\",\"delta\":\"four\"}\n\n\
+            data: {\"type\":\"response.output_text.done\",\"text\":\"four\"}\n\n";
+        for (word, text, bytes, gone_on) in [
+            (
+                "openai",
+                "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
+                0,
+                false,
+            ),
+            (
+                "openai",
+                "data: {\"choices\":[{\"delta\":{\"content\":\"a\\nb \\\"c\"}}],\"usage\":null}\n\ndata: [DONE]\n\n",
+                6,
+                true,
+            ),
+            (
+                "openai",
+                "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}}]}\n\n",
+                2,
+                true,
+            ),
+            (
+                "openai",
+                "data: {\"choices\":[{\"delta\":{\"content\":\"ab\"}}]}\n\ndata: {\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}\n\n",
+                2,
+                false,
+            ),
+            ("openai", "data: {\"choices\":[{\"text\":\"abc\"}]}\n\n", 3, true),
+            ("openai", responses, 4, true),
+            (
+                "anthropic",
+                "data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":11,\"output_tokens\":1}}}\n\n\
+                 data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"hello\"}}\n\n",
+                5,
+                true,
+            ),
+            (
+                "gemini",
+                "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"hi\"}]}}],\"usageMetadata\":{\"promptTokenCount\":5}}\n\n",
+                2,
+                false,
+            ),
+        ] {
+            let target = target(word);
+            for size in [1, 7, text.len()] {
+                let mut meter = Meter::new(&target, "text/event-stream").unwrap();
+                text.as_bytes().chunks(size).for_each(|piece| meter.feed(piece));
+                assert_eq!((meter.text_bytes(), meter.has_gone_on()), (bytes, gone_on), "{text} by {size}");
+            }
+        }
+        let mut whole = Meter::new(&target("openai"), "application/json").unwrap();
+        whole.feed(br#"{"data":[{"content":"what was kept"}]}"#);
+        assert_eq!(whole.text_bytes(), 0, "a document may be anything");
     }
 
     #[test]

@@ -186,6 +186,55 @@ async fn what_a_connection_took_into_its_grave_is_sent_again_only_where_twice_is
 }
 
 #[tokio::test]
+async fn a_raw_stream_is_booked_by_what_it_said_where_its_provider_does_not_tell() {
+    let words = ["ten ", "words of this length are said here "].map(|words| words.repeat(20));
+    let upstream = Upstream::start(move |heard| {
+        let mut script = acts::stream_head();
+        if heard.path.ends_with("/messages") {
+            let begin = json!({"type": "message_start", "message": {"usage": {"input_tokens": 100, "output_tokens": 1}}});
+            let text = json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": words[1]}});
+            script.push(acts::piece(&format!("data: {begin}\n\ndata: {text}\n\n")));
+            script.push(Act::Hang);
+        } else {
+            let delta = |text: &str| acts::delta(json!({"content": text}), None);
+            script.push(acts::piece(&format!("{}{}", delta(&words[0]), delta(&words[1]))));
+            script.push(match heard.model().as_str() {
+                "left" => Act::Hang,
+                _ => acts::piece("data: [DONE]\n\n"),
+            });
+            script.push(Act::Write(b"0\r\n\r\n".to_vec()));
+        }
+        script
+    });
+    let gateway = gateway::start(&format!(
+        "providers:\n{}{}",
+        provider("up", &upstream.url()),
+        anthropic::provider("claude", &upstream.url())
+    ));
+    let plenty = |record: &Value| {
+        let used = &record["usage"];
+        assert!(used["output"].as_u64().is_some_and(|output| (100..300).contains(&output)), "{record:#}");
+        assert_eq!(used["estimated"], true, "{used}");
+    };
+    let told = post(gateway.clients, "/passthrough/up/chat/completions", &client::ask_stream("whole")).await;
+    plenty(&gateway.record(told.header("x-request-id")).await);
+    for (path, model) in
+        [("/passthrough/up/chat/completions", "left"), ("/passthrough/claude/v1/messages", "c")]
+    {
+        let mut body = client::ask_stream(model);
+        body["max_tokens"] = json!(900);
+        let request = client::request(Method::POST, path, &body.to_string());
+        let mut live = client::open(gateway.clients, request).await.unwrap();
+        live.until("said here").await;
+        let id = live.headers["x-request-id"].to_str().unwrap().to_owned();
+        drop(live);
+        let record = gateway.record(&id).await;
+        plenty(&record);
+        assert!(model != "c" || record["usage"]["input"] == 100, "{record}");
+    }
+}
+
+#[tokio::test]
 async fn a_chat_through_the_passthrough_is_metered_like_any_other() {
     let upstream = Upstream::start(|heard| {
         if heard.is_stream() { acts::says_stream(&["Hel", "lo"]) } else { acts::says("Hello") }

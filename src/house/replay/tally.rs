@@ -118,27 +118,24 @@ impl Tally {
 
     fn count_ways(&mut self, outcome: &Outcome<'_>) {
         let (before, after) = (&outcome.before, &outcome.after);
-        let (denied_before, denied_after) = (before.target.is_none(), after.target.is_none());
-        self.denied_before += u64::from(denied_before);
-        self.denied_after += u64::from(denied_after);
-        self.newly_denied += u64::from(!denied_before && denied_after);
-        self.newly_allowed += u64::from(denied_before && !denied_after);
-        let name = |target: &Option<String>| target.clone().unwrap_or_else(|| "(denied)".into());
-        if before.target != after.target {
-            *self.routes.entry((name(&before.target), name(&after.target))).or_default() += 1;
+        self.denied_before += u64::from(before.denied);
+        self.denied_after += u64::from(after.denied);
+        self.newly_denied += u64::from(!before.denied && after.denied);
+        self.newly_allowed += u64::from(before.denied && !after.denied);
+        let (from, to) = (before.name(), after.name());
+        if from != to {
+            *self.routes.entry((from.to_owned(), to.to_owned())).or_default() += 1;
         }
         for (target, is_after) in [(&before.target, false), (&after.target, true)] {
             let Some(target) = target else { continue };
             let tally = self.targets.entry(target.clone()).or_default();
             *(if is_after { &mut tally.after } else { &mut tally.before }) += 1;
         }
-        // A refusal costs nothing; otherwise both prices must be known.
-        let price =
-            |target: &Option<String>, cost: Option<f64>| if target.is_none() { Some(0.0) } else { cost };
+        // Both prices must be known, unless nobody is asked.
         if outcome.dossier.record.usage.is_none() {
             return;
         }
-        let (old, new) = (price(&before.target, before.cost), price(&after.target, after.cost));
+        let (old, new) = (before.cost, after.cost);
         if let (None, Some(new), Some(_)) = (old, new, &after.target) {
             self.newly_priced = (self.newly_priced.0 + 1, self.newly_priced.1 + new);
         }

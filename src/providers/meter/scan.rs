@@ -27,6 +27,33 @@ pub(super) struct Scan {
     pub(super) audio_ms: u64,
     /// The usage object that is being copied, and the depth at which it ends.
     copied: Option<(Vec<u8>, usize)>,
+    /// The string that was read last, as far as it may be the key of a text.
+    word: Vec<u8>,
+    /// What a string would be that begins now.
+    follows: Option<Said>,
+    /// Bytes of texts so far, in all documents; and of those that are called `delta` themselves.
+    texts: u64,
+    deltas: u64,
+}
+
+/// What a string says that is part of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// Text, thoughts, arguments of a call.
+    Text,
+    /// The same in OpenAI's responses, whose streams say all of it once more when it is done.
+    Delta,
+}
+
+impl Said {
+    fn by(key: &[u8]) -> Option<Self> {
+        match key {
+            b"content" | b"text" | b"thinking" | b"reasoning" | b"reasoning_content" | b"refusal"
+            | b"arguments" | b"partial_json" => Some(Self::Text),
+            b"delta" => Some(Self::Delta),
+            _ => None,
+        }
+    }
 }
 
 /// A string under way.
@@ -34,6 +61,10 @@ struct Text {
     escaped: bool,
     /// Whether it may be a key of interest.
     kept: bool,
+    /// Whether it may be the key of a text.
+    is_word: bool,
+    /// Whose bytes are counted.
+    said: Option<Said>,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +101,12 @@ impl Scan {
 
     /// From the beginning of the next document.
     pub(super) fn anew(&mut self) {
-        *self = Self::new(self.in_meta);
+        *self = Self { texts: self.texts, deltas: self.deltas, ..Self::new(self.in_meta) };
+    }
+
+    /// Bytes of the answer's texts so far.
+    pub(super) fn said(&self) -> u64 {
+        if self.deltas > 0 { self.deltas } else { self.texts }
     }
 
     /// Takes the next bytes and hands out each usage object that is complete.
@@ -103,6 +139,22 @@ impl Scan {
 
     fn in_text(&mut self, here: &[u8]) {
         let Some(text) = &mut self.text else { return };
+        let is_plain = !text.escaped && !matches!(here, b"\"" | b"\\");
+        match text.said {
+            // What is escaped counts as one byte.
+            Some(said) if is_plain || text.escaped => {
+                let count = if said == Said::Delta { &mut self.deltas } else { &mut self.texts };
+                *count += here.len() as u64;
+            }
+            None if is_plain && text.is_word && self.word.len() + here.len() <= LONGEST_KEY => {
+                self.word.extend_from_slice(here);
+            }
+            None if is_plain || text.escaped => {
+                text.is_word = false;
+                self.word.clear();
+            }
+            _ => {}
+        }
         match here {
             _ if text.escaped => text.escaped = false,
             b"\"" => self.text = None,
@@ -126,12 +178,23 @@ impl Scan {
             b'"' => {
                 let level = (self.depth + 1).saturating_sub(self.base);
                 let kept = self.copied.is_none() && self.base > 0 && (1..=2).contains(&level);
-                self.text = Some(Text { escaped: false, kept });
+                let said = self.follows.take().filter(|_| self.copied.is_none());
+                self.text = Some(Text { escaped: false, kept, is_word: true, said });
                 self.key.clear();
+                self.word.clear();
             }
-            b':' => self.name(),
-            b'{' | b'[' => self.open(byte),
-            b',' => self.tell(),
+            b':' => {
+                self.follows = Said::by(&self.word);
+                self.name();
+            }
+            b'{' | b'[' => {
+                self.follows = None;
+                self.open(byte);
+            }
+            b',' => {
+                self.follows = None;
+                self.tell();
+            }
             b'}' | b']' => {
                 self.tell();
                 return self.close();
