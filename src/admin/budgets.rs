@@ -76,7 +76,7 @@ pub(super) async fn update(
     let who = (&*actor(peer, &headers), "budget.update");
     let changed = amend(&admin, &name, who, |known| {
         let mut settings = changeable(&admin, &name, known)?;
-        patch(&mut settings, &fields);
+        patch::<BudgetSettings>(&mut settings, &fields)?;
         if settings["name"] != *name {
             return Err(Refused::Invalid("a budget keeps its name; make another one".into()));
         }

@@ -282,9 +282,7 @@ impl Executor {
             };
             return Ok((Answered::Raw(Box::pin(looked_at(raw, hold)).await?), status));
         }
-        if let Some(fault) = complaint {
-            return Err(fault);
-        }
+        complaint.map_or(Ok(()), Err)?;
         // Pinned where they lie: what is waited for by value is made, and then moved as a whole.
         let answered = if streams {
             pin!(streamed(job, target, page, body, Shape::of(&headers), due, self.counter.clone())).await

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::Snapshot;
@@ -72,7 +72,6 @@ pub(super) fn recorded(facts: &Facts, bytes: usize) -> FactsRecord {
 
 /// `x-tollgate-tags: team=legal,feature=search`.
 pub(super) fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
-    let Some(text) = text_of(headers, &headers::TAGS)? else { return Ok(Vec::new()) };
     let bad = || {
         Fault::bad_request(
             format!("write x-tollgate-tags as `key=value,key=value`, at most {MAX_TAGS} of them"),
@@ -80,12 +79,15 @@ pub(super) fn tags(headers: &HeaderMap) -> Result<Tags, Fault> {
         )
     };
     let mut tags = Vec::new();
-    for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
-        let (key, value) = tag.split_once('=').ok_or_else(bad)?;
-        if key.trim().is_empty() || tags.len() == MAX_TAGS {
-            return Err(bad());
+    // Several lines are one list.
+    for line in headers.get_all(&headers::TAGS) {
+        for tag in ascii(line, &headers::TAGS)?.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+            let (key, value) = tag.split_once('=').ok_or_else(bad)?;
+            if key.trim().is_empty() || tags.len() == MAX_TAGS {
+                return Err(bad());
+            }
+            tags.push((key.trim().into(), value.trim().into()));
         }
-        tags.push((key.trim().into(), value.trim().into()));
     }
     Ok(tags)
 }
@@ -128,6 +130,32 @@ pub(super) fn text_of<'h>(
     headers: &'h HeaderMap,
     name: &'static HeaderName,
 ) -> Result<Option<&'h str>, Fault> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    value.to_str().map(Some).map_err(|_| Fault::bad_request("the header is not ASCII text", name.as_str()))
+    headers.get(name).map(|value| ascii(value, name)).transpose()
+}
+
+fn ascii<'h>(value: &'h HeaderValue, name: &'static HeaderName) -> Result<&'h str, Fault> {
+    value.to_str().map_err(|_| Fault::bad_request("the header is not ASCII text", name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_may_stand_in_several_lines() {
+        let read = |lines: &[&str]| {
+            let lines = lines
+                .iter()
+                .map(|line| (headers::TAGS.clone(), HeaderValue::from_bytes(line.as_bytes()).unwrap()));
+            tags(&lines.collect()).map(|tags| {
+                let told = tags.iter().map(|(key, value)| format!("{key}={value}"));
+                told.collect::<Vec<_>>().join(" ")
+            })
+        };
+        assert_eq!(read(&["a=1", " b = 2 ,,c=3"]).ok().as_deref(), Some("a=1 b=2 c=3"));
+        assert_eq!(read(&[]).ok().as_deref(), Some(""));
+        assert!(read(&["a=1", "b"]).is_err() && read(&["a=1", "b=\u{e4}"]).is_err());
+        let nine = "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1";
+        assert!(read(&[nine]).is_ok() && read(&[nine, nine]).is_err(), "all together are bounded");
+    }
 }

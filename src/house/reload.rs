@@ -17,6 +17,7 @@ use crate::listener::TlsReloader;
 use crate::providers::Credential;
 use crate::settings::Percent;
 use crate::store::VersionFile;
+use crate::upstream::Upstream;
 
 impl House {
     /// Watches the files; every good change becomes the snapshot in service, every bad one is told. With `tls`, a
@@ -49,6 +50,7 @@ impl House {
             let secrets = Secrets::new(dir).with_keystore(&fresh.config.keystore).with_vaults(&vaults);
             let built = built(&name, &fresh, &sources, &secrets, (&figures, &plugins), &SystemClock);
             let mut built = built.inspect_err(|_| note_refused(&shared, &secrets))?;
+            fit_to_start(&at_start, &fresh, &name, &sources)?;
             renew(tls.as_ref(), &name, &sources)?;
             tell_warnings(&warnings);
             tell_fixed(&at_start, &fresh);
@@ -232,6 +234,28 @@ pub(super) fn tell_warnings(warnings: &Diagnostics) {
     }
 }
 
+/// What is read at start only has to be good now: a gateway that is started again must come up.
+fn fit_to_start(
+    at_start: &Checked,
+    fresh: &Checked,
+    file: &str,
+    sources: &Sources,
+) -> Result<(), Diagnostics> {
+    let (old, new) = (&at_start.config, &fresh.config);
+    let fault = |path: [&str; 2], error: String| sources.fault_at(file, &path, error);
+    let mut problems = Vec::new();
+    if old.tls != new.tls {
+        let faults = new.tls.iter().flat_map(TlsReloader::faults);
+        problems.extend(faults.map(|error| fault(["tls", error.field()], error.to_string())));
+    }
+    if old.upstream != new.upstream
+        && let Err(error) = Upstream::new(&new.upstream)
+    {
+        problems.push(fault(["upstream", error.field()], error.to_string()));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Diagnostics::in_order(problems)) }
+}
+
 /// Settings that are read at start only: a change is told, not made.
 fn tell_fixed(at_start: &Checked, fresh: &Checked) {
     let (old, new) = (&at_start.config, &fresh.config);
@@ -247,6 +271,7 @@ fn tell_fixed(at_start: &Checked, fresh: &Checked) {
         ("idempotency.max_size", old.idempotency.max_size != new.idempotency.max_size),
         ("decisions", old.decisions != new.decisions),
         ("state", old.state != new.state),
+        ("auth.pepper", old.auth.pepper != new.auth.pepper),
         ("alerts", old.alerts != new.alerts),
         ("plugins.cache", old.plugins.cache != new.plugins.cache),
         ("log", old.log != new.log),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
@@ -306,7 +307,7 @@ impl KeyDesk {
         match change {
             Change::Terms(fields) => {
                 let mut whole = value_of(&terms);
-                patch(&mut whole, fields);
+                patch::<KeyTerms>(&mut whole, fields)?;
                 terms = serde_json::from_value(whole).map_err(|error| Refused::Invalid(error.to_string()))?;
                 self.check(&row.name, &terms)?;
             }
@@ -415,15 +416,26 @@ impl KeyDesk {
     }
 }
 
-/// Fields replace those of an object, null takes one away.
-pub fn patch(object: &mut Value, fields: &Map<String, Value>) {
-    let Some(object) = object.as_object_mut() else { return };
+/// Fields replace those of an object that is read as a `T`, null takes one away.
+///
+/// # Errors
+/// A field is taken away that no `T` has.
+pub fn patch<T: DeserializeOwned>(object: &mut Value, fields: &Map<String, Value>) -> Result<(), Refused> {
+    let Some(object) = object.as_object_mut() else { return Ok(()) };
     for (field, value) in fields {
-        match value {
-            Value::Null => drop(object.shift_remove(field)),
-            value => drop(object.insert(field.clone(), value.clone())),
+        if !value.is_null() {
+            object.insert(field.clone(), value.clone());
+            continue;
         }
+        // What is unknown is told as such before anything else of it.
+        let alone = Value::Object(Map::from_iter([(field.clone(), Value::Null)]));
+        let error = serde_json::from_value::<T>(alone).err().map(|error| error.to_string());
+        if let Some(error) = error.filter(|error| error.starts_with("unknown field")) {
+            return Err(Refused::Invalid(error));
+        }
+        object.shift_remove(field);
     }
+    Ok(())
 }
 
 fn check(name: &str, terms: &KeyTerms) -> Result<(), Refused> {
@@ -513,6 +525,16 @@ mod tests {
     use crate::clock::FixedClock;
     use crate::limits::Limits;
     use crate::store::registry::{Answer, AuditKey};
+
+    #[test]
+    fn only_what_there_is_can_be_taken_away() {
+        let fields = |value: Value| value.as_object().cloned().unwrap();
+        let mut terms = json!({ "team": "x", "scope": { "models": ["fast"] } });
+        patch::<KeyTerms>(&mut terms, &fields(json!({ "team": null, "tags": null, "user": "u" }))).unwrap();
+        assert_eq!(terms, json!({ "scope": { "models": ["fast"] }, "user": "u" }));
+        let refused = patch::<KeyTerms>(&mut terms, &fields(json!({ "scop": null }))).unwrap_err();
+        assert!(refused.to_string().starts_with("unknown field `scop`"), "{refused}");
+    }
 
     /// Keeps one key, may be slow to tell of it, and has news once.
     struct Slow {

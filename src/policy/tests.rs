@@ -617,7 +617,7 @@ fn the_examples_do_what_they_say() {
         ("auto", Fake::default(), "cheap:1 > strong:1"),
         ("auto", long(), "strong:1 > cheap:1"),
         ("auto", many_tools(), "strong:1 > cheap:1"),
-        ("split", Fake::default(), "cheap:70,strong:30"),
+        ("split", Fake::default(), "cheap:70,strong:30 > cheap:1 > strong:1"),
         ("canary", user("ann"), "canary-stable:1"),
     ] {
         assert_eq!(steps(route(&set.decide(&facts(model, body)))), expected, "{model}");

@@ -306,3 +306,15 @@ async fn a_policy_that_is_a_link_changes_with_the_file_it_leads_to() {
     let took = until(&gateway, "two").await;
     assert!(took < SOON, "an edit behind a link took {took:?}");
 }
+
+#[tokio::test]
+async fn what_could_not_start_again_is_refused_while_it_runs() {
+    let upstream = parrot();
+    let config = format!("providers:\n{}", provider("up", &upstream.url()));
+    let gateway = gateway::start(&config);
+    gateway.save_config(&format!("tls: {{ cert: a.pem, key: b.pem }}\n{config}"));
+    refused(&gateway, &["a.pem"]).await;
+    gateway.save_config(&format!("upstream: {{ extra_roots: nope.pem }}\n{config}"));
+    refused(&gateway, &["nope.pem"]).await;
+    assert_eq!(chat(gateway.clients, &ask("up/m")).await.said(), "m", "the last good one goes on");
+}

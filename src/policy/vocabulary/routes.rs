@@ -44,7 +44,7 @@ const ROWS: &[Row] = &[
     ),
     row(
         "split(shares) → Route",
-        "Draws one of several targets for each request, among those that constraints, the key and what the request needs leave: `split([\"a\", \"b\"])` by equal, `split(#{ \"a\": 70, \"b\": 30 })` by given weights.",
+        "Draws one of several targets for each request, among those that constraints, the key and what the request needs leave: `split([\"a\", \"b\"])` by equal, `split(#{ \"a\": 70, \"b\": 30 })` by given weights. When it fails, the others are asked only where `.then` names them; the same target is not asked twice.",
         |engine, name, _| {
             engine.register_fn(name, |context: NativeCallContext<'_>, shares: Dynamic| {
                 Ok(Route::split(&shares)?.at(&context)) as Outcome<Route>
